@@ -1,0 +1,183 @@
+"""AW-convolution: attention on the weights instead of the activations."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mmattn.convs.aw_engine import aw_conv2d
+from mmattn.identity import make_gamma
+from mmattn.registry import MODELS
+
+__all__ = ['AWConv2d']
+
+NORMS = ('BN', 'GN', 'SyncBN', 'none')
+
+
+@MODELS.register_module()
+class AWConv2d(nn.Conv2d):
+    """A convolution whose weights are scaled, picture by picture, by attention on its input.
+
+    ``out = conv2d(x, K + A * K) + bias`` with ``A = sigmoid(F2(ReLU(F1(pool(x)))))``, where F1
+    and F2 are a pointwise convolution with a norm each.
+
+    Paper: An Attention Module for Convolutional Neural Networks, arXiv 2108.08205, equations 4
+    to 8.
+
+    Differs from the paper: nothing for ``groups=1``. The paper says nothing of groups: with
+    them A covers the ``C1 / groups`` input channels a kernel has. It does not say how wide the
+    hidden layer is: ``C2 / r`` is the reading that gives its MobileNet parameter count. Nor does
+    it say how the branch starts: the norms start at (1, 0), hence A near 0.5. The order in
+    which r_C2 and r_hw share values is ours (the paper keeps both at 1).
+
+    The extra modules are ``pw1``, ``norm1``, ``pw2``, ``norm2`` (and the scalar ``gamma``);
+    weight and bias keep the names of ``nn.Conv2d``, so a plain checkpoint loads.
+
+    Args:
+        in_channels: C1.
+        out_channels: C2.
+        kernel_size: (h, w).
+        stride, padding, dilation, groups, bias, padding_mode, device, dtype: as ``nn.Conv2d``;
+            the bias is not attended.
+        reduction: r; the hidden layer has ``max(C2 // r, 1)`` channels.
+        r_c1: this many neighbouring input channels share a value of A (equation 8); ``None``:
+            all of them.
+        r_c2: this many neighbouring output channels share a value of A.
+        r_hw: this many neighbouring kernel positions, in row-major order, share a value of A.
+        norm: of the branch: ``'BN'`` (the paper), ``'GN'`` (groups of at least 8 channels),
+            ``'SyncBN'``, ``'none'`` (the pointwise convolutions then have a bias).
+        init: ``'paper'``, or ``'identity'``: ``conv(x) + gamma * (aw_out - conv(x))``
+            (:mod:`mmattn.identity`).
+
+    Shape: ``(N, C1, H, W) -> (N, C2, Ho, Wo)`` as ``nn.Conv2d``.
+
+    Raises:
+        ValueError: an option out of range or not a divisor; in training, ``norm='BN'`` with a
+            single value per channel (a 1x1 kernel and one picture).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = 'zeros',
+        device=None,
+        dtype=None,
+        *,
+        reduction: int = 16,
+        r_c1: int | None = None,
+        r_c2: int = 1,
+        r_hw: int = 1,
+        norm: str = 'BN',
+        init: str = 'paper',
+    ) -> None:
+        kwargs = dict(device=device, dtype=dtype)
+        super().__init__(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            dilation,
+            groups,
+            bias,
+            padding_mode,
+            **kwargs,
+        )
+        if reduction < 1:
+            raise ValueError(f'reduction must be >= 1, got {reduction}')
+        per_group = in_channels // groups
+        self.r_c1 = _divisor('r_c1', per_group if r_c1 is None else r_c1, per_group)
+        self.r_c2 = _divisor('r_c2', r_c2, out_channels)
+        self.r_hw = r_hw
+        self.grid = _grid(r_hw, self.kernel_size)
+        hidden = max(out_channels // reduction, 1)
+        attended = (out_channels // r_c2) * (per_group // self.r_c1)
+        self.pw1 = nn.Conv2d(in_channels, hidden, 1, bias=norm == 'none', **kwargs)
+        self.norm1 = _build_norm(norm, hidden, self.grid, **kwargs)
+        self.pw2 = nn.Conv2d(hidden, attended, 1, bias=norm == 'none', **kwargs)
+        self.norm2 = _build_norm(norm, attended, self.grid, **kwargs)
+        self.gamma = make_gamma(init, **kwargs)
+
+    def attention(self, x: Tensor) -> Tensor:
+        """The map A in (0, 1), before its expansion along the input channels.
+
+        Shape: ``(N, C1, H, W) -> (N, C2, C1 / groups / r_c1, h, w)``.
+        """
+        self._check_batch(x)
+        pooled = F.adaptive_avg_pool2d(x, self.grid)  # A0, (N, C1, gh, gw)
+        hidden = self.norm1(self.pw1(pooled)).relu()  # A1, eq. 4
+        attn = self.norm2(self.pw2(hidden)).sigmoid()  # A2, eq. 5
+        attn = attn.unflatten(1, (self.out_channels // self.r_c2, -1))  # C2 is the outer index
+        if self.r_c2 > 1:
+            attn = attn.repeat_interleave(self.r_c2, 1)
+        attn = attn.flatten(3)
+        if self.r_hw > 1:
+            attn = attn.repeat_interleave(self.r_hw, 3)  # row-major kernel positions
+        return attn.unflatten(3, self.kernel_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attn = self.attention(x)
+        if self.gamma is not None:
+            attn = self.gamma * attn  # K + gamma * A * K is the blend, weights being linear
+        padding = self.padding
+        if self.padding_mode != 'zeros' or isinstance(padding, str):
+            mode = 'constant' if self.padding_mode == 'zeros' else self.padding_mode
+            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+            padding = (0, 0)
+        out = aw_conv2d(x, self.weight, attn, self.stride, padding, self.dilation, self.groups)
+        if self.bias is not None:
+            out = out + self.bias.to(out.dtype)[:, None, None]
+        return out
+
+    def _check_batch(self, x: Tensor) -> None:
+        values = x.shape[0] * self.grid[0] * self.grid[1]
+        if type(self.norm1) is nn.BatchNorm2d and self.norm1.training and values == 1:
+            raise ValueError(
+                "norm='BN' cannot train on one picture with a 1x1 kernel (one value per channel): "
+                "give each process at least 2 pictures, or use norm='SyncBN', 'GN' or 'none'"
+            )
+
+    def extra_repr(self) -> str:
+        options = f', r_c1={self.r_c1}, r_c2={self.r_c2}, r_hw={self.r_hw}'
+        return super().extra_repr() + options
+
+
+def _divisor(name: str, value: int, of: int) -> int:
+    if value < 1 or of % value:
+        raise ValueError(f'{name} must be a divisor of {of}, got {value}')
+    return value
+
+
+def _grid(r_hw: int, kernel_size: tuple[int, int]) -> tuple[int, int]:
+    """Size of the pooled input when ``r_hw`` row-major kernel positions share a value.
+
+    They must fill part of a row evenly, or whole rows.
+    """
+    height, width = kernel_size
+    allowed = {r: (height, width // r) for r in range(1, width + 1) if width % r == 0}
+    allowed |= {width * r: (height // r, 1) for r in range(1, height + 1) if height % r == 0}
+    if r_hw not in allowed:
+        names = sorted(allowed)
+        raise ValueError(f'r_hw must be one of {names} for kernel_size {kernel_size}, got {r_hw}')
+    return allowed[r_hw]
+
+
+def _build_norm(norm: str, channels: int, grid: tuple[int, int], **kwargs) -> nn.Module:
+    if norm not in NORMS:
+        raise ValueError(f'norm must be one of {NORMS}, got {norm!r}')
+    if norm == 'none':
+        return nn.Identity()
+    if norm == 'BN':
+        return nn.BatchNorm2d(channels, **kwargs)
+    if norm == 'SyncBN':
+        return nn.SyncBatchNorm(channels, **kwargs)
+    if channels * grid[0] * grid[1] == 1:
+        raise ValueError("norm='GN' has a single value to normalise: lower reduction")
+    # at least 8 channels a group: a 1x1 kernel has one value per channel
+    groups = next(g for g in range(max(channels // 8, 1), 0, -1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels, **kwargs)

@@ -1,0 +1,36 @@
+"""The one definition of ``init='identity'``: a method that starts as doing nothing.
+
+``out = plain + gamma * (attended - plain)`` with one learned scalar ``gamma`` per module, 0 at
+the start, so that a pretrained network gives its old output at step 0 and learns how much of
+the method it wants. With ``init='paper'`` there is no gamma and the method is the paper's.
+"""
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ['INITS', 'blend', 'make_gamma']
+
+INITS = ('paper', 'identity')
+
+
+def make_gamma(init: str, device=None, dtype=None) -> nn.Parameter | None:
+    """The blend's scalar: ``None`` for ``init='paper'``, a zero for ``init='identity'``.
+
+    Raises:
+        ValueError: ``init`` is neither.
+    """
+    if init not in INITS:
+        raise ValueError(f'init must be one of {INITS}, got {init!r}')
+    return (
+        nn.Parameter(torch.zeros((), device=device, dtype=dtype)) if init == 'identity' else None
+    )
+
+
+def blend(plain: Tensor, attended: Tensor, gamma: Tensor | None) -> Tensor:
+    """``plain + gamma * (attended - plain)``, or just ``attended`` without a gamma.
+
+    Shape: ``plain`` and ``attended`` alike, any shape; ``gamma`` a scalar.
+    """
+    if gamma is None:
+        return attended
+    return plain + gamma * (attended - plain)

@@ -1,0 +1,61 @@
+"""What every gate shares: the blend of ``init='identity'`` and initial values."""
+
+from torch import Tensor, nn
+
+from mmattn.identity import blend, make_gamma
+
+__all__ = ['Gate', 'hidden_width']
+
+
+def hidden_width(in_channels: int, reduction: int) -> int:
+    """Width of a gate's hidden layer, ``max(in_channels // reduction, 1)``.
+
+    Raises:
+        ValueError: ``in_channels`` or ``reduction`` is below 1.
+    """
+    if in_channels < 1:
+        raise ValueError(f'in_channels must be >= 1, got {in_channels}')
+    if reduction < 1:
+        raise ValueError(f'reduction must be >= 1, got {reduction}')
+    return max(in_channels // reduction, 1)
+
+
+class Gate(nn.Module):
+    """A module that attends to a feature map and keeps its shape.
+
+    A method writes :meth:`attend`; ``forward`` adds the blend of ``init='identity'``
+    (:mod:`mmattn.identity`). ``_abbr_`` is the name inside a host's checkpoint.
+
+    Args:
+        init: ``'paper'``, the method as published, or ``'identity'``, which starts as ``out = x``.
+
+    Shape: ``(N, C, H, W) -> (N, C, H, W)``.
+    """
+
+    _abbr_ = 'gate'
+
+    def __init__(self, init: str = 'paper') -> None:
+        super().__init__()
+        self.gamma = make_gamma(init)
+
+    def attend(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return blend(x, self.attend(x), self.gamma)
+
+    def init_weights(self) -> None:
+        """Give every parameter the method's initial value.
+
+        A host applies its own rule (such as Kaiming on every ``Conv2d``) to the whole network
+        first and calls this afterwards. A method with particular values extends it.
+        """
+        for module in self.children():
+            module.apply(_reset)
+        if self.gamma is not None:
+            nn.init.zeros_(self.gamma)
+
+
+def _reset(module: nn.Module) -> None:
+    if hasattr(module, 'reset_parameters'):
+        module.reset_parameters()

@@ -1,0 +1,66 @@
+"""Feature pyramid with attention on its weights, its activations, or both."""
+
+from mmcv.cnn import ConvModule, build_plugin_layer
+from mmdet.models.necks import FPN
+
+from mmattn.registry import MODELS
+
+__all__ = ['AWFPN']
+
+
+@MODELS.register_module()
+class AWFPN(FPN):
+    """mmdet's FPN with AW-convolutions and an optional gate before each convolution.
+
+    Paper: An Attention Module for Convolutional Neural Networks, arXiv 2108.08205, section
+    "Object Detection on COCO" (Table 3). Its six rows are: FPN (``conv_cfg=None``), AW-FPN (the
+    default), SE-FPN and CBAM-FPN (``conv_cfg=None`` with ``gate_cfg``), AW-SE-FPN and
+    AW-CBAM-FPN (``gate_cfg`` alone).
+
+    Differs from the paper: nothing known; where exactly its gates sit is read from "before each
+    convolution". Extra levels made by pooling have no convolution; extra levels made by
+    convolutions (RetinaNet) get the same treatment as the others.
+
+    A checkpoint of the plain FPN loads with nothing missing but the new parameters:
+    ``lateral_convs.0.conv.weight`` keeps its name, the gate is ``lateral_convs.0.gate``.
+
+    Args:
+        in_channels: widths of the backbone's maps.
+        out_channels: width of the pyramid.
+        num_outs: number of output maps.
+        conv_cfg: the convolution of all lateral and output layers; ``None`` for the plain one.
+        gate_cfg: a gate such as ``dict(type='mmattn.SE')``, or ``None``; it gets the width of
+            its convolution's input.
+        kwargs: every other argument of mmdet's FPN.
+
+    Shape: tuple of ``(N, in_channels[i], H_i, W_i)`` -> tuple of ``num_outs`` maps
+    ``(N, out_channels, H_i, W_i)``.
+
+    Raises:
+        ValueError: an option of the convolution or the gate is out of range.
+    """
+
+    def __init__(
+        self,
+        in_channels: list,
+        out_channels: int,
+        num_outs: int,
+        conv_cfg: dict | None = dict(type='mmattn.AWConv2d'),  # noqa: B006 (never changed)
+        gate_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(in_channels, out_channels, num_outs, conv_cfg=conv_cfg, **kwargs)
+        if gate_cfg is not None:
+            for layer in (*self.lateral_convs, *self.fpn_convs):
+                layer.gate = build_plugin_layer(gate_cfg, in_channels=layer.in_channels)[1]
+                layer.register_forward_pre_hook(_gate_input)
+
+    def init_weights(self) -> None:
+        super().init_weights()  # the host's rule covers every conv, the gates' own included
+        for layer in (*self.lateral_convs, *self.fpn_convs):
+            if hasattr(layer, 'gate'):
+                layer.gate.init_weights()
+
+
+def _gate_input(layer: ConvModule, inputs: tuple) -> tuple:
+    return (layer.gate(inputs[0]),)

@@ -1,0 +1,52 @@
+"""mmattn's child registry; mmengine imports this file for any ``type='mmattn.X'``."""
+
+import difflib
+
+from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import Registry
+
+from mmattn import host_problem
+
+__all__ = ['MODELS']
+
+# where the modules are -> the host they need
+_LOCATIONS = {
+    'mmattn.layers': '',
+    'mmattn.convs': '',
+    'mmattn.necks': 'mmdet',
+}
+
+
+class _Registry(Registry):
+    """A registry that answers a misspelt name with the closest registered names."""
+
+    def get(self, key: str) -> type | None:
+        found = super().get(key)
+        if found is None and '.' not in key:  # a dotted path is resolved by the caller
+            raise KeyError(self._explain(key))
+        return found
+
+    def _explain(self, key: str) -> str:
+        names = sorted(self.module_dict)
+        lower = {name.lower(): name for name in names}
+        close = difflib.get_close_matches(key.lower(), lower, n=3, cutoff=0.5)
+        hint = ', '.join(f"'{lower[name]}'" for name in close) or ', '.join(names)
+        missing = [f' {problem}' for problem in map(host_problem, _needed_hosts()) if problem]
+        return (
+            f"type 'mmattn.{key}' is not registered; "
+            f'{"did you mean" if close else "registered names are"} {hint}?{"".join(missing)}'
+        )
+
+
+def _needed_hosts() -> list:
+    return sorted({host for host in _LOCATIONS.values() if host})
+
+
+MODELS = _Registry(
+    'model',
+    parent=MMENGINE_MODELS,
+    scope='mmattn',
+    locations=[
+        location for location, host in _LOCATIONS.items() if not host or not host_problem(host)
+    ],
+)
