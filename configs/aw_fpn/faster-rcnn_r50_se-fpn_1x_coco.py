@@ -1,0 +1,5 @@
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(neck=dict(type='mmattn.AWFPN', conv_cfg=None, gate_cfg=dict(type='mmattn.SE')))

@@ -1,0 +1,77 @@
+"""Every shipped config builds, computes what it says, and stands in its method's metafile."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted(
+    path
+    for path in (ROOT / 'configs').rglob('*.py')
+    if '_base_' not in path.parts and 'runtime' not in path.name
+)
+
+
+def build(path):
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    model = cfg.model
+    _drop_pretrained(model)
+    return MODELS.build(model), cfg
+
+
+def _drop_pretrained(cfg):
+    """Checkpoints live on the network; a test needs none."""
+    if isinstance(cfg, dict):
+        if 'init_cfg' in cfg and 'checkpoint' in (cfg['init_cfg'] or {}):
+            cfg['init_cfg'] = None
+        for value in cfg.values():
+            _drop_pretrained(value)
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: f'{path.parent.name}/{path.stem}')
+def test_builds(path):
+    model, _ = build(path)
+    assert sum(p.numel() for p in model.parameters()) > 0
+
+
+# neck parameters: COSTS.md, "Own reference numbers"
+ROWS = {
+    'fpn': 3344384,
+    'aw-fpn': 3459328,
+    'se-fpn': 4078640,
+    'aw-se-fpn': 4193584,
+    'cbam-fpn': 4079440,
+    'aw-cbam-fpn': 4194384,
+}
+
+
+@pytest.mark.parametrize('depth', [50, 101])
+@pytest.mark.parametrize('row', ROWS)
+def test_the_rows_of_table_3(row, depth):
+    model, cfg = build(ROOT / f'configs/aw_fpn/faster-rcnn_r{depth}_{row}_1x_coco.py')
+    assert cfg.model.backbone.depth == depth
+    assert cfg.train_cfg.max_epochs == 12
+    assert cfg.auto_scale_lr.base_batch_size == 16
+    assert sum(p.numel() for p in model.neck.parameters()) == ROWS[row]
+
+
+def test_index_and_metafiles_name_files_that_exist():
+    index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
+    assert index['Import']
+    listed = set()
+    for name in index['Import']:
+        metafile = yaml.safe_load((ROOT / name).read_text())
+        collections = {collection['Name'] for collection in metafile['Collections']}
+        for collection in metafile['Collections']:
+            assert (ROOT / collection['README']).is_file(), collection['README']
+        for model in metafile['Models']:
+            assert model['In Collection'] in collections
+            assert (ROOT / model['Config']).is_file(), model['Config']
+            assert Path(model['Config']).stem == model['Name']
+            listed.add(ROOT / model['Config'])
+    in_folders = {path for path in CONFIGS if (path.parent / 'metafile.yml').is_file()}
+    assert in_folders == listed
