@@ -1,10 +1,11 @@
 """What every gate shares: the blend of ``init='identity'`` and initial values."""
 
+import torch
 from torch import Tensor, nn
 
 from mmattn.identity import blend, make_gamma
 
-__all__ = ['Gate', 'hidden_width']
+__all__ = ['Gate', 'at_least_float32', 'check_channels', 'hidden_width', 'is_capturing']
 
 
 def hidden_width(in_channels: int, reduction: int) -> int:
@@ -13,11 +14,30 @@ def hidden_width(in_channels: int, reduction: int) -> int:
     Raises:
         ValueError: ``in_channels`` or ``reduction`` is below 1.
     """
-    if in_channels < 1:
-        raise ValueError(f'in_channels must be >= 1, got {in_channels}')
+    check_channels(in_channels)
     if reduction < 1:
         raise ValueError(f'reduction must be >= 1, got {reduction}')
     return max(in_channels // reduction, 1)
+
+
+def check_channels(in_channels: int) -> None:
+    """Refuse a width below 1.
+
+    Raises:
+        ValueError: ``in_channels`` is below 1.
+    """
+    if in_channels < 1:
+        raise ValueError(f'in_channels must be >= 1, got {in_channels}')
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """``x`` itself, or a float32 copy of a half-precision map."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def is_capturing() -> bool:
+    """Whether the forward is being recorded as a graph (trace, ONNX export, ``torch.compile``)."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()
 
 
 class Gate(nn.Module):
@@ -51,11 +71,17 @@ class Gate(nn.Module):
         first and calls this afterwards. A method with particular values extends it.
         """
         for module in self.children():
-            module.apply(_reset)
+            _initialise(module)
         if self.gamma is not None:
             nn.init.zeros_(self.gamma)
 
 
-def _reset(module: nn.Module) -> None:
+def _initialise(module: nn.Module) -> None:
+    """Reset a module and all below it; the outer one has the last word."""
+    if isinstance(module, Gate):
+        module.init_weights()
+        return
+    for child in module.children():
+        _initialise(child)
     if hasattr(module, 'reset_parameters'):
         module.reset_parameters()

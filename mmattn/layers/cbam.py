@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, hidden_width
+from mmattn.layers._gate import Gate, check_channels, hidden_width
 from mmattn.registry import MODELS
 
-__all__ = ['CBAM']
+__all__ = ['CBAM', 'SpatialGate']
 
 
 @MODELS.register_module()
@@ -22,7 +22,11 @@ class CBAM(Gate):
 
     Differs from the paper: follows the authors' code where the paper is silent: the MLP has
     biases; the spatial gate has a BatchNorm (momentum 0.01) whose weight starts at 0, so that
-    the spatial gate is 0.5 everywhere in the first step; the maximum comes before the mean.
+    the spatial gate is 0.5 everywhere in the first step; the maximum comes before the mean. With
+    ``init='identity'`` that weight starts at 1, or two zeros would hold the convolution still.
+
+    Limits: in training the spatial gate's BatchNorm needs two values, so a single picture with a
+    1x1 map is refused.
 
     Args:
         in_channels: C.
@@ -53,8 +57,6 @@ class CBAM(Gate):
         init: str = 'paper',
     ) -> None:
         super().__init__(init)
-        if kernel_size < 1 or kernel_size % 2 == 0:
-            raise ValueError(f'kernel_size must be odd and >= 1, got {kernel_size}')
         hidden = hidden_width(in_channels, reduction)
         self.max_pool = max_pool
         self.mlp = nn.Sequential(
@@ -62,7 +64,7 @@ class CBAM(Gate):
             nn.ReLU(inplace=True),
             nn.Conv2d(hidden, in_channels, 1, bias=bias),
         )
-        self.spatial = spatial_gate(kernel_size) if spatial else None
+        self.spatial = _spatial_logits(kernel_size) if spatial else None
         self.init_weights()
 
     def attend(self, x: Tensor) -> Tensor:
@@ -70,20 +72,65 @@ class CBAM(Gate):
         if self.max_pool:
             logits = logits + self.mlp(x.amax((2, 3), keepdim=True))
         x = x * logits.sigmoid()  # eq. 2
-        if self.spatial is not None:
-            pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)
-            x = x * self.spatial(pooled).sigmoid()  # (N, 2, H, W) -> (N, 1, H, W), eq. 3
-        return x
+        return x if self.spatial is None else _scale_positions(x, self.spatial)
 
     def init_weights(self) -> None:
         super().init_weights()
-        if self.spatial is not None:
+        if self.spatial is not None and self.gamma is None:
             nn.init.zeros_(self.spatial[1].weight)
 
 
-def spatial_gate(kernel_size: int) -> nn.Sequential:
-    """The logits of CBAM's spatial gate, ``(N, 2, H, W) -> (N, 1, H, W)``."""
+@MODELS.register_module()
+class SpatialGate(Gate):
+    """The second half of CBAM alone: scales positions by a gate from pooled channels.
+
+    ``out = x * sigmoid(BN(conv7x7([max_c x; mean_c x])))``.
+
+    Paper: CBAM: Convolutional Block Attention Module, arXiv 1807.06521, equation 3. With ECA in
+    front (``mmattn.Sequence``) it is the "CBAM Spatial + ECA" row of the autoencoder report.
+
+    Differs from the paper: as :class:`CBAM`.
+
+    Limits: as :class:`CBAM`: training refuses a single picture with a 1x1 map.
+
+    Args:
+        in_channels: C; the gate works for any, hosts pass it.
+        kernel_size: of the convolution, odd.
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+
+    Shape: ``(N, C, H, W) -> (N, C, H, W)``.
+
+    Raises:
+        ValueError: ``in_channels`` below 1, an even ``kernel_size``, unknown ``init``.
+    """
+
+    _abbr_ = 'spatial_gate'
+
+    def __init__(self, in_channels: int, kernel_size: int = 7, init: str = 'paper') -> None:
+        super().__init__(init)
+        check_channels(in_channels)
+        self.spatial = _spatial_logits(kernel_size)
+        self.init_weights()
+
+    def attend(self, x: Tensor) -> Tensor:
+        return _scale_positions(x, self.spatial)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if self.gamma is None:
+            nn.init.zeros_(self.spatial[1].weight)
+
+
+def _spatial_logits(kernel_size: int) -> nn.Sequential:
+    """The logits of the spatial gate, ``(N, 2, H, W) -> (N, 1, H, W)``."""
+    if kernel_size < 1 or kernel_size % 2 == 0:
+        raise ValueError(f'kernel_size must be odd and >= 1, got {kernel_size}')
     return nn.Sequential(
         nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False),
         nn.BatchNorm2d(1, momentum=0.01),
     )
+
+
+def _scale_positions(x: Tensor, logits: nn.Module) -> Tensor:
+    pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)  # (N, 2, H, W)
+    return x * logits(pooled).sigmoid()  # (N, 1, H, W), eq. 3

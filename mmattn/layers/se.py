@@ -41,6 +41,7 @@ class SE(Gate):
         hidden = hidden_width(in_channels, reduction)
         self.fc1 = nn.Conv2d(in_channels, hidden, 1, bias=bias)
         self.fc2 = nn.Conv2d(hidden, in_channels, 1, bias=bias)
+        self.init_weights()
 
     def attend(self, x: Tensor) -> Tensor:
         context = x.mean((2, 3), keepdim=True)  # (N, C, 1, 1), eq. 2

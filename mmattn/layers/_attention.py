@@ -1,0 +1,46 @@
+"""Softmax attention between positions without a (positions x positions) matrix in memory."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from mmattn.layers._gate import at_least_float32, is_capturing
+
+__all__ = ['attention', 'plain_attention']
+
+# Largest number of scores held at once; 2 ** 24 of them are 64 MiB in float32.
+MAX_SCORES = 2**24
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> Tensor:
+    """``softmax(scale * Q K^T) V`` for maps of any size, equal to :func:`plain_attention`.
+
+    Equal widths go to torch's fused kernel. Others are cut into blocks of queries of at most
+    ``MAX_SCORES`` scores, which are computed again in the backward pass. A recorded graph (trace,
+    ONNX, and for unequal widths ``torch.compile``) holds the plain form, right for every size.
+
+    Shape: ``(N, L, D), (N, S, D), (N, S, V) -> (N, L, V)``.
+    """
+    if torch.jit.is_tracing():
+        return plain_attention(query, key, value, scale)
+    if query.shape[2] == value.shape[2]:
+        heads = (t.unsqueeze(1) for t in (query, key, value))  # the fused kernels want a head axis
+        return F.scaled_dot_product_attention(*heads, scale=scale).squeeze(1)
+    block = max(MAX_SCORES // (query.shape[0] * key.shape[1]), 1)
+    if is_capturing() or block >= query.shape[1]:
+        return plain_attention(query, key, value, scale)
+    return torch.cat(
+        [
+            checkpoint(plain_attention, part, key, value, scale, use_reentrant=False)
+            for part in query.split(block, 1)
+        ],
+        1,
+    )
+
+
+def plain_attention(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> Tensor:
+    """``softmax(scale * Q K^T) V`` as written; the scores are at least float32."""
+    with torch.autocast(query.device.type, enabled=False):  # unscaled scores overflow float16
+        scores = at_least_float32(query) @ at_least_float32(key).mT * scale  # (N, L, S)
+        return scores.softmax(2).to(value.dtype) @ value  # (N, L, V)
