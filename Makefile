@@ -1,0 +1,48 @@
+# make help lists everything. What needs the environment makes it first (see make setup).
+
+VENV ?= .venv
+MMCV_WHEELS ?=
+ARGS ?=
+# The environment's own Python where there is one, else the first that fits, else any: the set-up
+# script then says what is wrong with it.
+PYTHON ?= $(shell for python in "$(VENV)/bin/python" python3.11 python3.12 python3.10 python3 python; do \
+    "$$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null \
+    && { echo "$$python"; exit; }; done; \
+    command -v python3 || command -v python)
+
+RUN = "$(VENV)/bin/python"
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check bench
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  VENV=PATH         keep the environment in PATH instead of .venv"
+	@echo "  PYTHON=PATH       make it from this Python (3.10, 3.11 or 3.12)"
+	@echo "  MMCV_WHEELS=PATH  take mmcv from this folder of wheels instead of compiling it"
+	@echo '  ARGS="..."        more arguments for demo, test, test-slow and bench'
+
+setup: ## Make the environment, or bring it up to date (seconds when there is nothing to do)
+	@if ! command -v "$(PYTHON)" >/dev/null 2>&1; then \
+	    echo 'error: no Python found (PYTHON="$(PYTHON)"): install Python 3.10, 3.11 or 3.12' \
+	        '(Debian: apt-get install python3 python3-venv python3-dev)' \
+	        'or name it with make PYTHON=/path/to/python3.11 setup.' >&2; exit 1; fi
+	@"$(PYTHON)" tools/misc/setup_env.py --venv "$(VENV)" --mmcv-wheels "$(MMCV_WHEELS)"
+
+demo: setup ## Train and evaluate a small AW-FPN detector on drawn scenes (up to 6 minutes)
+	@$(RUN) tools/demo.py $(ARGS)
+
+test: setup ## Run the tests, without the slow ones
+	@$(RUN) -m pytest $(ARGS)
+
+test-slow: setup ## Run the slow tests
+	@$(RUN) -m pytest -m slow $(ARGS)
+
+check: setup ## What a commit has to pass: lint, format, tests
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m pytest
+
+bench: setup ## Measure AWConv2d against a plain convolution
+	@$(RUN) benchmarks/aw_conv.py $(ARGS)
