@@ -1,0 +1,330 @@
+"""Loads a classifier from any of the usual places.
+
+=================================  ============================================================
+``mmpretrain:CONFIG CHECKPOINT``   a config file, ``mmpretrain::resnet/...py`` or a model name
+``torchvision:resnet50 [WEIGHTS]`` weights by enum name (``DEFAULT``, ``IMAGENET1K_V2``) or file
+``timm:NAME [FILE | pretrained]``  any timm model
+``python:module:function [ARG]``   a function that returns a module, or a module and a dict of
+                                   :class:`~mmattn.localization.pictures.Preprocess` values
+                                   (and ``classes``); ``module`` may be a file ``path/x.py``
+=================================  ============================================================
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Callable
+
+import torch
+from mmengine.logging import print_log
+from torch import nn
+
+from .pictures import Preprocess
+
+KINDS = ('mmpretrain', 'torchvision', 'timm', 'python')
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A network, how to call it, and how its pictures are prepared.
+
+    Args:
+        model: The network.
+        preprocess: From the model's own config where it has one.
+        name: What the user asked for.
+        classes: Class names, or empty.
+        forward: ``forward(model, x) -> logits``, or None for ``model(x)``.
+    """
+
+    model: nn.Module
+    preprocess: Preprocess = Preprocess()
+    name: str = ''
+    classes: tuple = ()
+    forward: Callable[[Any, Any], Any] | None = None
+
+    def __call__(self, x):
+        return self.forward(self.model, x) if self.forward else self.model(x)
+
+
+def load_classifier(spec, weights=None, num_classes=None):
+    """Builds the classifier a user names.
+
+    Args:
+        spec: ``'kind:what'``, see the module's table.
+        weights: Checkpoint file, weight name, or argument of the function.
+        num_classes: Number of classes where it is not the library's default.
+
+    Raises:
+        ValueError: Unknown kind or name, missing or unfitting checkpoint, NaN weights.
+        ImportError: The library is not installed.
+    """
+    kind, _, what = spec.partition(':')
+    if kind not in KINDS or not what:
+        raise ValueError(
+            f'model must be one of {", ".join(k + ":..." for k in KINDS)}, got {spec!r}'
+        )
+    loader = dict(mmpretrain=_from_mmpretrain, torchvision=_from_torchvision, timm=_from_timm).get(
+        kind
+    )
+    if loader is not None:
+        classifier = loader(what, weights, num_classes)
+    else:
+        classifier = _from_python(what, weights)
+    _check_weights(classifier.model)
+    return replace(classifier, name=spec)
+
+
+def count_classes(classifier, device='cpu'):
+    """Number of scores the classifier gives, found with one empty picture.
+
+    Raises:
+        ValueError: It does not return ``(N, classes)``.
+    """
+    model = classifier.model
+    training = [(m, m.training) for m in model.modules()]
+    x = torch.zeros(1, 3, *classifier.preprocess.input_size, device=device)
+    try:
+        model.eval()
+        with torch.no_grad():
+            scores = classifier(x)
+    except (RuntimeError, AssertionError) as error:
+        size = ' x '.join(map(str, classifier.preprocess.input_size))
+        first = str(error).strip().split('\n')[0]
+        raise ValueError(f'the classifier does not take an input of {size}: {first}') from error
+    finally:
+        for module, mode in training:
+            module.training = mode
+    if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
+        got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
+        raise ValueError(f'the classifier must return scores of shape (N, classes), got {got}')
+    return scores.shape[1]
+
+
+def load_weights(model, path):
+    """Loads a checkpoint file and says in one sentence what does not fit.
+
+    Accepts a plain state dict or one under ``state_dict`` or ``model``; a ``module.`` prefix is
+    removed.
+
+    Returns:
+        The checkpoint's ``meta`` dict (may be empty).
+
+    Raises:
+        ValueError: The file is missing or unreadable, or keys or shapes do not match.
+    """
+    from mmengine.runner.checkpoint import CheckpointLoader
+
+    path = str(path)
+    if '://' not in path and not Path(path).is_file():
+        raise ValueError(f'checkpoint {path} does not exist')
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except Exception as error:
+        first = str(error).strip().split('\n')[0]
+        raise ValueError(f'checkpoint {path} cannot be read: {first}') from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f'checkpoint {path} holds a {type(checkpoint).__name__}, no state dict')
+    state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
+    state = {k[7:] if k.startswith('module.') else k: v for k, v in state.items()}
+    own = model.state_dict()
+    wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
+    if wrong:
+        key = wrong[-1]
+        raise ValueError(
+            f'checkpoint {path} does not fit: {key} is {tuple(state[key].shape)} there and '
+            f'{tuple(own[key].shape)} in the model ({len(wrong)} such keys)'
+        )
+    missing = [k for k in own if k not in state and not k.endswith('num_batches_tracked')]
+    if missing:
+        raise ValueError(
+            f'checkpoint {path} lacks {len(missing)} of {len(own)} keys of the model, '
+            f'first {missing[0]}'
+        )
+    extra = [k for k in state if k not in own]
+    if extra:
+        print_log(f'checkpoint {path}: {len(extra)} keys not used, first {extra[0]}', 'current')
+    model.load_state_dict(state, strict=False)
+    return checkpoint.get('meta') or {}
+
+
+def _check_weights(model):
+    for name, tensor in list(model.named_parameters()) + list(model.named_buffers()):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f'the weights hold NaN or infinity, first in {name}')
+
+
+def _warn_random(spec):
+    print_log(f'{spec} has RANDOM weights: no checkpoint was given', 'current', 30)
+
+
+def _from_mmpretrain(what, weights, num_classes):
+    from mmattn import require_host
+
+    require_host('mmpretrain')
+    from mmengine.config import Config
+    from mmengine.hub import get_config
+    from mmengine.registry import DefaultScope
+    from mmpretrain.registry import MODELS
+
+    try:
+        if Path(what).is_file():
+            config = Config.fromfile(what)
+        elif '::' in what:
+            config = get_config(what)
+        else:
+            from mmpretrain import ModelHub
+
+            config = ModelHub.get(what).config
+    except Exception as error:
+        raise ValueError(f'mmpretrain:{what} is no config file or model name: {error}') from error
+    model_config = config.model.copy()
+    _drop_pretrained(model_config)
+    if num_classes is not None and 'head' in model_config:
+        model_config.head.num_classes = num_classes
+    prep = dict(config.get('data_preprocessor') or {})
+    prep.update(model_config.get('data_preprocessor') or {})
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        model = MODELS.build(model_config)
+    meta = load_weights(model, weights) if weights else {}
+    if not weights:
+        _warn_random(f'mmpretrain:{what}')
+    classes = (meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES') or ()
+    values = dict(input_size=_pipeline_size(config), channels='rgb')
+    if 'mean' in prep:
+        values.update(mean=tuple(prep['mean']), std=tuple(prep['std']))
+        values['channels'] = 'rgb' if prep.get('to_rgb') else 'bgr'
+    preprocess = Preprocess(**{k: v for k, v in values.items() if v is not None})
+    return Classifier(model, preprocess, '', tuple(classes), _tensor_mode)
+
+
+def _tensor_mode(model, x):
+    return model(x, mode='tensor')
+
+
+def _drop_pretrained(config):
+    """Removes download requests: the checkpoint brings all weights."""
+    for value in config.values():
+        if isinstance(value, dict):
+            init = value.get('init_cfg')
+            if isinstance(init, dict) and init.get('type') == 'Pretrained':
+                value['init_cfg'] = None
+            _drop_pretrained(value)
+
+
+def _pipeline_size(config):
+    """Input size of the test pipeline, ``(height, width)``, or None."""
+    loader = config.get('test_dataloader') or config.get('val_dataloader') or {}
+    pipeline = (loader.get('dataset') or {}).get('pipeline') or config.get('test_pipeline') or ()
+    size = None
+    for step in pipeline:
+        for key in ('crop_size', 'scale'):
+            value = step.get(key)
+            if value is not None:
+                size = (value, value) if isinstance(value, int) else tuple(value)[::-1]
+    return size
+
+
+def _from_torchvision(what, weights, num_classes):
+    import torchvision
+
+    if what not in torchvision.models.list_models():
+        import difflib
+
+        near = difflib.get_close_matches(what, torchvision.models.list_models(), 3)
+        raise ValueError(f'torchvision has no model {what!r}; nearest: {", ".join(near) or "-"}')
+    options = {} if num_classes is None else dict(num_classes=num_classes)
+    enum = None
+    if weights and not Path(weights).is_file():
+        names = [w.name for w in torchvision.models.get_model_weights(what)] + ['DEFAULT']
+        if weights not in names:
+            raise ValueError(
+                f'weights of torchvision:{what} must be {", ".join(names)} or a checkpoint '
+                f'file that exists, got {weights!r}'
+            )
+        enum = torchvision.models.get_model_weights(what)[weights]
+        return _torchvision_pretrained(torchvision, what, enum, options)
+    inception = {'init_weights': True} if what in ('googlenet', 'inception_v3') else {}
+    model = torchvision.models.get_model(what, weights=None, **inception, **options)
+    if weights:
+        load_weights(model, weights)
+    else:
+        _warn_random(f'torchvision:{what}')
+    return Classifier(model)
+
+
+def _torchvision_pretrained(torchvision, what, enum, options):
+    model = torchvision.models.get_model(what, weights=enum, **options)
+    recipe = enum.transforms()
+    size = recipe.crop_size[0]
+    preprocess = Preprocess(
+        input_size=(size, size),
+        mean=tuple(255 * v for v in recipe.mean),
+        std=tuple(255 * v for v in recipe.std),
+        interpolation='bicubic' if 'bicubic' in str(recipe.interpolation) else 'bilinear',
+    )
+    return Classifier(model, preprocess, '', tuple(enum.meta.get('categories', ())))
+
+
+def _from_timm(what, weights, num_classes):
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError('timm is not installed: pip install timm') from error
+    options = {} if num_classes is None else dict(num_classes=num_classes)
+    try:
+        model = timm.create_model(what, pretrained=weights == 'pretrained', **options)
+    except RuntimeError as error:
+        near = ', '.join(timm.list_models(f'*{what.split("_")[0]}*')[:5])
+        raise ValueError(f'timm has no model {what!r}; nearest: {near or "-"}') from error
+    if weights and weights != 'pretrained':
+        load_weights(model, weights)
+    elif not weights:
+        _warn_random(f'timm:{what}')
+    config = model.pretrained_cfg
+    preprocess = Preprocess(
+        input_size=tuple(config['input_size'][1:]),
+        mean=tuple(255 * v for v in config['mean']),
+        std=tuple(255 * v for v in config['std']),
+        interpolation='bicubic' if config.get('interpolation') == 'bicubic' else 'bilinear',
+    )
+    return Classifier(model, preprocess)
+
+
+def _from_python(what, weights):
+    module_name, _, attribute = what.rpartition(':')
+    if not module_name:
+        raise ValueError(f'write python:package.module:function, got python:{what}')
+    try:
+        module = _import(module_name)
+        function = module
+        for part in attribute.split('.'):
+            function = getattr(function, part)
+    except (ImportError, FileNotFoundError, AttributeError) as error:
+        raise ValueError(f'python:{what} cannot be imported: {error}') from error
+    made = function(*([weights] if weights else []))
+    model, values = made if isinstance(made, tuple) else (made, {})
+    if not isinstance(model, nn.Module):
+        raise ValueError(f'python:{what} must return an nn.Module, got {type(model).__name__}')
+    values = dict(values)
+    classes = tuple(values.pop('classes', ()))
+    unknown = set(values) - set(Preprocess.__dataclass_fields__)
+    if unknown:
+        allowed = ', '.join(['classes', *Preprocess.__dataclass_fields__])
+        raise ValueError(f'python:{what} returned unknown values {sorted(unknown)}; {allowed}')
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Classifier(model, Preprocess(**values), '', classes)
+
+
+def _import(name):
+    if not name.endswith('.py'):
+        if '' not in sys.path:
+            sys.path.insert(0, '')  # the folder the user stands in
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

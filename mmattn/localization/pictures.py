@@ -1,0 +1,168 @@
+"""Reading pictures: any colour mode, turned upright, resized, with the way back kept exactly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch.utils.data import Dataset
+
+from .structures import Geometry
+
+_FILTERS = {'bilinear': Image.BILINEAR, 'bicubic': Image.BICUBIC}
+_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a picture becomes the network's input.
+
+    Args:
+        input_size: ``(height, width)`` of the input.
+        mean: Per channel, on the 0 to 255 scale, in the order of ``channels``.
+        std: Per channel, on the 0 to 255 scale.
+        channels: ``'rgb'`` or ``'bgr'``.
+        interpolation: ``'bilinear'`` or ``'bicubic'`` (PIL, smoothed when it makes smaller).
+        crop_from: None resizes width and height to the input on their own (no crop, the default
+            of the localization literature). A number resizes the shorter edge to it and cuts the
+            centre.
+
+    Raises:
+        ValueError: A value outside what is listed.
+    """
+
+    input_size: tuple = (224, 224)
+    mean: tuple = (123.675, 116.28, 103.53)
+    std: tuple = (58.395, 57.12, 57.375)
+    channels: str = 'rgb'
+    interpolation: str = 'bilinear'
+    crop_from: int | None = None
+
+    def __post_init__(self):
+        if len(self.input_size) != 2 or min(self.input_size) < 1:
+            raise ValueError(f'input size must be positive, got {self.input_size}')
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise ValueError(
+                f'mean and std need three numbers and std above 0, got {self.mean}, {self.std}'
+            )
+        if self.channels not in ('rgb', 'bgr'):
+            raise ValueError(f'channels must be rgb or bgr, got {self.channels!r}')
+        if self.interpolation not in _FILTERS:
+            allowed = ' or '.join(_FILTERS)
+            raise ValueError(f'interpolation must be {allowed}, got {self.interpolation!r}')
+        if self.crop_from is not None and self.crop_from < max(self.input_size):
+            raise ValueError(
+                f'crop-from must be at least the input size {max(self.input_size)}, '
+                f'got {self.crop_from}'
+            )
+
+    def apply(self, picture):
+        """Resizes and crops an RGB picture.
+
+        Returns:
+            ``(array (H, W, 3) uint8, Geometry)``.
+        """
+        resample = _FILTERS[self.interpolation]
+        w, h = picture.size
+        in_h, in_w = self.input_size
+        if self.crop_from is None:
+            array = np.asarray(picture.resize((in_w, in_h), resample))
+            return array, Geometry.resized((h, w), self.input_size)
+        factor = self.crop_from / min(w, h)
+        new_w, new_h = max(round(w * factor), in_w), max(round(h * factor), in_h)
+        left, top = (new_w - in_w) // 2, (new_h - in_h) // 2
+        cut = picture.resize((new_w, new_h), resample).crop((left, top, left + in_w, top + in_h))
+        geometry = Geometry((new_w / w, new_h / h), (left, top), (in_h, in_w), (h, w))
+        return np.asarray(cut), geometry
+
+    def normalize(self, batch):
+        """Bytes to the network's numbers, on the batch's device.
+
+        Shape: ``(N, H, W, 3)`` uint8 RGB -> ``(N, 3, H, W)`` float32.
+        """
+        batch = batch.permute(0, 3, 1, 2).float()
+        if self.channels == 'bgr':
+            batch = batch.flip(1)
+        mean = torch.tensor(self.mean, device=batch.device).view(1, 3, 1, 1)
+        std = torch.tensor(self.std, device=batch.device).view(1, 3, 1, 1)
+        return ((batch - mean) / std).contiguous()
+
+
+def header_size(path):
+    """``(height, width)`` as stored in the file, without decoding; None if unreadable."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size[::-1]
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def read_picture(path, annotated_size=None):
+    """Reads a picture as 8-bit RGB: gray, palette, CMYK, alpha and 16-bit files too.
+
+    A file with an EXIF orientation is turned upright, unless the annotations give the size of
+    the unturned picture: then their boxes belong to that.
+
+    Raises:
+        ValueError: The file cannot be decoded, or its size is not the annotated one.
+    """
+    try:
+        with Image.open(path) as picture:
+            stored = picture.size[::-1]
+            turned = picture.getexif().get(0x0112, 1) in _TURNED
+            as_stored = annotated_size is not None and turned and stored == tuple(annotated_size)
+            picture.load()
+            picture = picture if as_stored else ImageOps.exif_transpose(picture)
+            picture = _to_rgb(picture)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f'cannot decode {path}: {error}') from error
+    size = picture.size[::-1]
+    if annotated_size is not None and size != tuple(annotated_size):
+        raise ValueError(
+            f'{path} is {size[1]} x {size[0]}, the annotations say '
+            f'{annotated_size[1]} x {annotated_size[0]}'
+        )
+    return picture
+
+
+def _to_rgb(picture):
+    if picture.mode.startswith(('I', 'F')):  # 16 or 32 bits a pixel
+        array = np.asarray(picture).astype(np.float64)
+        if array.max(initial=0) > 255:
+            array = array / 257.0  # 65535 -> 255
+        picture = Image.fromarray(array.round().clip(0, 255).astype(np.uint8))
+    return picture.convert('RGB')
+
+
+class PictureDataset(Dataset):
+    """Decodes and resizes pictures in worker processes.
+
+    Items are ``(index, array or None, Geometry or None, error or None)``: a picture that cannot
+    be decoded is an item like any other, so one bad file never ends a run.
+    """
+
+    def __init__(self, pictures, preprocess):
+        self.pictures, self.preprocess = pictures, preprocess
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, index):
+        picture = self.pictures[index]
+        try:
+            image = read_picture(picture.path, picture.size)
+            array, geometry = self.preprocess.apply(image)
+        except ValueError as error:
+            return index, None, None, str(error)
+        return index, array, geometry, None
+
+
+def collate(items):
+    """Stacks the readable pictures: ``(indices, batch (N, H, W, 3), geometries, failures)``."""
+    good = [item for item in items if item[3] is None]
+    failures = [(index, error) for index, _, _, error in items if error is not None]
+    arrays = [torch.from_numpy(np.ascontiguousarray(item[1])) for item in good]
+    batch = torch.stack(arrays) if arrays else torch.empty(0)
+    return [item[0] for item in good], batch, [item[2] for item in good], failures

@@ -1,0 +1,154 @@
+"""The small immutable records that pass between the steps of an evaluation.
+
+A picture comes in as :class:`Picture`, its way through the network is a :class:`Geometry`, and
+what is known about it at the end is a :class:`PictureResult`. Boxes are plain
+``(x0, y0, x1, y1)`` in pixels; ``x1`` and ``y1`` lie outside the box (half-open) unless a record
+says otherwise. Sizes are always ``(height, width)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One annotated picture.
+
+    Args:
+        key: Unique name inside the data set, as the annotations spell it.
+        path: File to read.
+        label: Class index, 0-based.
+        boxes_xyxy: Ground-truth boxes in pixels of the picture.
+        size: ``(height, width)`` as the annotations give it, or None.
+    """
+
+    key: str
+    path: Path
+    label: int
+    boxes_xyxy: tuple
+    size: tuple | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mismatch between annotations and pictures: what kind, where, and the detail."""
+
+    kind: str
+    key: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class AnnotationSet:
+    """Annotated pictures, the class names in label order, and every mismatch that was found.
+
+    Args:
+        pictures: Usable pictures only.
+        classes: Names in label order; may be empty where the annotations hold only numbers.
+        problems: Mismatches; a picture that has one is not in ``pictures``, unless the problem
+            is one that clipping mends.
+    """
+
+    pictures: tuple
+    classes: tuple = ()
+    problems: tuple = ()
+
+    def problem_counts(self):
+        """Returns ``{kind: count}`` in order of first appearance."""
+        counts = {}
+        for problem in self.problems:
+            counts[problem.kind] = counts.get(problem.kind, 0) + 1
+        return counts
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How input pixels relate to picture pixels: ``input = picture * scale - offset``.
+
+    Args:
+        scale_xy: Resize factors along x and y.
+        offset_xy: Pixels cut away at the left and the top after the resize.
+        input_size: ``(height, width)`` of what the network sees.
+        picture_size: ``(height, width)`` of the picture.
+    """
+
+    scale_xy: tuple
+    offset_xy: tuple
+    input_size: tuple
+    picture_size: tuple
+
+    @classmethod
+    def resized(cls, picture_size, input_size):
+        """Plain resize to ``input_size`` without a crop (width and height on their own)."""
+        (h, w), (in_h, in_w) = picture_size, input_size
+        return cls((in_w / w, in_h / h), (0.0, 0.0), tuple(input_size), tuple(picture_size))
+
+    def to_picture(self, boxes_xyxy):
+        """Maps boxes ``(B, 4)`` from input pixels to picture pixels, clipped to the picture."""
+        boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+        boxes = (boxes + np.tile(self.offset_xy, 2)) / np.tile(self.scale_xy, 2)
+        return clip_boxes(boxes, self.picture_size)
+
+    def to_input(self, boxes_xyxy):
+        """Maps boxes ``(B, 4)`` from picture pixels to input pixels, clipped to the input."""
+        boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+        boxes = boxes * np.tile(self.scale_xy, 2) - np.tile(self.offset_xy, 2)
+        return clip_boxes(boxes, self.input_size)
+
+
+@dataclass(frozen=True)
+class PictureResult:
+    """Everything the metrics and the report need to know about one picture.
+
+    Args:
+        key: The picture's key.
+        label: True class.
+        top5: The best classes, best first (fewer where the classifier has fewer than 5).
+        iou: Best IoU between the true class's boxes and any true box.
+        boxes_xyxy: Predicted boxes of the true class, in picture pixels.
+        class_ious: The same IoU for the boxes of each class of ``top5``, or None where only the
+            true class's map was made (the exact shortcut).
+        class_boxes: The boxes behind ``class_ious``, one list per class, or None.
+        sweep: Hits of the threshold sweep, ``{'v1': [hex, hex, hex], 'v2': [...]}``, one string
+            of 256 bits per IoU level; empty where no sweep was made.
+        picture_size: ``(height, width)``, or None where the picture could not be read.
+        error: Why the picture could not be evaluated, or None.
+    """
+
+    key: str
+    label: int
+    top5: tuple = ()
+    iou: float = 0.0
+    boxes_xyxy: tuple = ()
+    class_ious: tuple | None = None
+    class_boxes: tuple | None = None
+    sweep: dict = field(default_factory=dict)
+    picture_size: tuple | None = None
+    error: str | None = None
+
+    def to_dict(self):
+        """Returns plain JSON-ready values; floats survive a round trip exactly."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values):
+        """Builds the record from :meth:`to_dict`'s values (lists become tuples)."""
+        names = {f.name for f in fields(cls)}
+        unknown = set(values) - names
+        if unknown:
+            raise ValueError(f'a result holds unknown fields {sorted(unknown)}')
+        return cls(**{k: _frozen(v) for k, v in values.items()})
+
+
+def _frozen(value):
+    return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
+
+
+def clip_boxes(boxes_xyxy, size):
+    """Clips boxes ``(B, 4)`` to a picture of ``size`` ``(height, width)``."""
+    h, w = size
+    return np.clip(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4), 0, [w, h, w, h])

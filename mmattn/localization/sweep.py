@@ -1,0 +1,149 @@
+"""Every threshold at once: the hits behind MaxBoxAcc and MaxBoxAccV2.
+
+Paper: Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020 (MaxBoxAcc), and
+its journal version (MaxBoxAccV2). Details follow the authors' code: map stretched to 0..255 whole
+numbers, strict ``>``, largest contour (V1) or every contour with hole borders (V2), right and
+bottom edges at the last pixel, true boxes cut to whole input pixels, IoU with edges inside.
+
+A thousand thresholds give at most 255 different masks, so each mask is looked at once; the result
+is the same.
+"""
+
+import cv2
+import numpy as np
+
+LEVELS = 256
+IOU_THRS = (0.3, 0.5, 0.7)
+
+
+def iou_matrix(boxes_a, boxes_b, convention='continuous'):
+    """Intersection over union of every pair.
+
+    Args:
+        boxes_a: ``(A, 4)`` as x0, y0, x1, y1.
+        boxes_b: ``(B, 4)``.
+        convention: ``'continuous'``: width is ``x1 - x0``. ``'pixel-inclusive'``: the right and
+            bottom pixel are inside, width is ``x1 - x0 + 1``.
+
+    Shape: returns ``(A, B)``; a pair of empty boxes has IoU 0.
+
+    Raises:
+        ValueError: Unknown convention.
+    """
+    if convention not in ('continuous', 'pixel-inclusive'):
+        raise ValueError(
+            f"convention must be 'continuous' or 'pixel-inclusive', got {convention!r}"
+        )
+    one = 1.0 if convention == 'pixel-inclusive' else 0.0
+    a = np.asarray(boxes_a, np.float64).reshape(-1, 1, 4)
+    b = np.asarray(boxes_b, np.float64).reshape(1, -1, 4)
+    width = np.minimum(a[..., 2], b[..., 2]) - np.maximum(a[..., 0], b[..., 0]) + one
+    height = np.minimum(a[..., 3], b[..., 3]) - np.maximum(a[..., 1], b[..., 1]) + one
+    inter = width.clip(min=0) * height.clip(min=0)
+    area_a = (a[..., 2] - a[..., 0] + one) * (a[..., 3] - a[..., 1] + one)
+    area_b = (b[..., 2] - b[..., 0] + one) * (b[..., 3] - b[..., 1] + one)
+    union = area_a + area_b - inter
+    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
+
+
+def level_ious(levels, boxes_xyxy):
+    """Best IoU of the predicted boxes with the true boxes at each of the 256 levels.
+
+    Args:
+        levels: Map in whole numbers ``(H, W)`` uint8; level ``l`` selects pixels ``> l``.
+        boxes_xyxy: True boxes ``(G, 4)`` in input pixels.
+
+    Returns:
+        ``(v1, v2)``, each ``(256,)``: for the largest contour, and for the best of all contours.
+    """
+    truth = np.trunc(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4))
+    present = np.flatnonzero(np.bincount(levels.ravel(), minlength=LEVELS))
+    rects, owner, largest = [], [], []
+    for level in present[:-1]:  # at the last one nothing is left
+        mask = cv2.threshold(levels, int(level), 255, cv2.THRESH_BINARY)[1]
+        contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[-2]
+        areas = [cv2.contourArea(c) for c in contours] if len(contours) > 1 else [0]
+        largest.append(len(rects) + areas.index(max(areas)))
+        rects += [cv2.boundingRect(c) for c in contours]
+        owner += [len(largest) - 1] * len(contours)
+    h, w = levels.shape
+    nothing = iou_matrix([[0, 0, 0, 0]], truth, 'pixel-inclusive').max(initial=0)
+    v1 = np.full(len(present), nothing)
+    v2 = np.full(len(present), nothing)
+    if rects:
+        boxes = np.asarray(rects, np.float64)
+        boxes[:, 2:] = np.minimum(boxes[:, :2] + boxes[:, 2:], [w - 1, h - 1])
+        ious = iou_matrix(boxes, truth, 'pixel-inclusive').max(1, initial=0)
+        v1[:-1] = ious[largest]
+        v2[:-1] = -1
+        np.maximum.at(v2, owner, ious)
+    # the mask changes only at levels that occur: level l behaves like the last one present <= l
+    index = np.searchsorted(present, np.arange(LEVELS), side='right') - 1
+    below = index < 0  # only where the smallest value is above 0: everything is selected
+    index = index.clip(min=0)
+    v1, v2 = v1[index], v2[index]
+    if below.any():
+        whole = iou_matrix([[0, 0, w - 1, h - 1]], truth, 'pixel-inclusive').max(initial=0)
+        v1[below] = v2[below] = whole
+    return v1, v2
+
+
+def level_ious_every_threshold(levels, boxes_xyxy, thresholds):
+    """The same by looking at every threshold on its own, as the authors' code does.
+
+    Slow; kept because the benchmark and the tests compare against it.
+
+    Returns:
+        ``(v1, v2)``, each ``(len(thresholds),)``.
+    """
+    truth = np.trunc(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4))
+    h, w = levels.shape
+    v1, v2 = [], []
+    for threshold in thresholds:
+        level = int(threshold * levels.max())
+        mask = cv2.threshold(levels, level, 255, cv2.THRESH_BINARY)[1]
+        contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[-2]
+        boxes = [[0, 0, 0, 0]]
+        first = boxes
+        if contours:
+            rects = [cv2.boundingRect(c) for c in contours]
+            boxes = [[x, y, min(x + bw, w - 1), min(y + bh, h - 1)] for x, y, bw, bh in rects]
+            first = [boxes[max(range(len(boxes)), key=lambda i: cv2.contourArea(contours[i]))]]
+        v1.append(iou_matrix(first, truth, 'pixel-inclusive').max())
+        v2.append(iou_matrix(boxes, truth, 'pixel-inclusive').max())
+    return np.array(v1), np.array(v2)
+
+
+def sweep(levels, boxes_xyxy, iou_thrs=IOU_THRS):
+    """Hits at every level as text, ready for a line of JSON.
+
+    Returns:
+        ``{'v1': [hex, ...], 'v2': [hex, ...]}``: 256 bits per IoU threshold, level 0 first.
+    """
+    names = ('v1', 'v2')
+    return {
+        name: tuple(pack(ious >= thr) for thr in iou_thrs)
+        for name, ious in zip(names, level_ious(levels, boxes_xyxy))
+    }
+
+
+def pack(hits):
+    """256 truth values -> 64 hexadecimal digits."""
+    return np.packbits(hits).tobytes().hex()
+
+
+def unpack(text):
+    """64 hexadecimal digits -> bool ``(256,)``."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)
+
+
+def threshold_levels(step=0.001):
+    """Thresholds ``0, step, ... < 1`` and the level each one means.
+
+    Returns:
+        ``(thresholds, levels)``.
+    """
+    if not 0 < step <= 0.5:
+        raise ValueError(f'sweep step must be in (0, 0.5], got {step}')
+    thresholds = np.arange(0, 1, step)
+    return thresholds, (thresholds * 255).astype(int)
