@@ -13,6 +13,7 @@ __all__ = ['MODELS']
 _LOCATIONS = {
     'mmattn.layers': '',
     'mmattn.convs': '',
+    'mmattn.backbones': 'mmdet',
     'mmattn.necks': 'mmdet',
 }
 

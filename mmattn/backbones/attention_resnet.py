@@ -1,0 +1,264 @@
+"""ResNet with attention at any position of any block."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from mmdet.models.backbones import resnext
+from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
+from mmdet.models.layers import ResLayer
+from torch import Tensor, nn
+
+from mmattn.backbones._insert import (
+    AddedParts,
+    build_gate,
+    check_keys,
+    gate_input,
+    gate_output,
+    nearest,
+    replace_conv,
+    unused_name,
+)
+from mmattn.registry import MODELS
+
+__all__ = ['AttentionResNet']
+
+_IN_BLOCK = {
+    BasicBlock: ('after_conv1', 'before_norm2', 'after_conv2', 'after_add'),
+    Bottleneck: ('after_conv1', 'before_norm2', 'after_conv2', 'after_conv3', 'after_add'),
+}
+
+
+@MODELS.register_module()
+class AttentionResNet(AddedParts, ResNet):
+    """mmdet's ResNet or ResNeXt with gates, and another convolution for its 3x3, where you say.
+
+    Papers: the positions are those of SE (arXiv 1709.01507), CBAM (1807.06521), BAM (1807.06514),
+    SimAM (ICML 2021) and AW-convolution (2108.08205); docs/backbones.md draws them.
+
+    Differs from the host: nothing until a rule says so. A checkpoint of the plain network loads
+    with exactly the new parameters missing. New parameters are not frozen by ``frozen_stages``,
+    and the norms of gates and convolutions are not kept in eval mode by ``norm_eval``. With
+    ``groups > 1`` the blocks are ResNeXt's, and ``zero_init_residual`` acts on them too (the
+    host's ResNeXt ignores it).
+
+    Every rule of ``attention`` is a dict of
+
+    - ``gate``: config of a gate, ``dict(type='mmattn.SE')``; it gets ``in_channels`` from here.
+    - ``position``: ``'after_conv1'``, ``'after_conv2'`` (behind norm and ReLU),
+      ``'after_conv3'`` (behind the norm, before the addition; SE, CBAM, ECA), ``'before_norm2'``
+      (between the second convolution and its norm; SimAM), ``'after_add'`` (behind the addition
+      and the last ReLU; Non-local), ``'after_stage'`` (behind a whole stage; BAM, DANet). A basic
+      block (depth 18, 34) has no third convolution: its ``'after_conv2'`` is behind the norm and
+      before the addition.
+    - ``stages``: indices from 0 or a bool for each; default all.
+    - ``blocks``: indices in each of these stages (from 0; -1 is the last), or a dict
+      ``{stage: indices or None}`` in place of ``stages``; default all.
+
+    Rules at one place run in their order. A gate's name in a checkpoint is its ``_abbr_``
+    (``layer1.0.se.fc1.weight`` as in the host's plugins, ``layer3_bam``), the second of that name
+    in a block ``se_2``.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        attention: the rules.
+        conv2: config of the convolution that replaces the 3x3 of the blocks, such as
+            ``dict(type='mmattn.AWConv2d')``; it starts with the weights of the plain one.
+        conv2_stages: as ``stages`` above.
+        basic_convs: which of the two 3x3 convolutions of a basic block ``conv2`` replaces.
+        groups: of the 3x3 in a bottleneck (ResNeXt).
+        base_width: of a group, when ``groups > 1``.
+        attention_norm_eval: keep the new norms in eval mode, as ``norm_eval`` does the others.
+        kwargs: every other argument of mmdet's ResNet except ``plugins``.
+
+    Shape: ``(N, in_channels, H, W)`` -> tuple of ``(N, C_i, H_i, W_i)``, one for each entry of
+    ``out_indices``.
+
+    Raises:
+        ValueError: an unknown position or key, a stage or block out of range, a position a basic
+            block does not have, a gate that changes the shape, ``plugins`` given, ``groups`` with
+            basic blocks, ``conv2`` where ``dcn`` is.
+        TypeError: a rule is no dict.
+    """
+
+    def __init__(
+        self,
+        depth: int,
+        attention: Sequence = (),
+        conv2: dict | None = None,
+        conv2_stages: Sequence | None = None,
+        basic_convs: Sequence = (1, 2),
+        groups: int = 1,
+        base_width: int = 4,
+        attention_norm_eval: bool = False,
+        **kwargs,
+    ) -> None:
+        if depth not in self.arch_settings:
+            raise ValueError(f'depth must be one of {sorted(self.arch_settings)}, got {depth!r}')
+        if kwargs.pop('plugins', None) is not None:
+            raise ValueError(
+                'AttentionResNet takes its gates as attention=[dict(gate=..., position=...)], '
+                'got plugins'
+            )
+        if groups > 1 and self.arch_settings[depth][0] is BasicBlock:
+            raise ValueError(f'groups must be 1 for depth {depth}, got {groups}')
+        self._groups = dict(groups=groups, base_width=base_width) if groups > 1 else {}
+        super().__init__(depth, **kwargs)
+        self.attention_norm_eval = attention_norm_eval
+        plain = self._names()
+        if conv2 is not None:
+            self._replace_3x3(conv2, _stages('conv2_stages', conv2_stages, self), basic_convs)
+        for rule in attention:
+            self._add(rule)
+        self._remember(plain)
+
+    def make_res_layer(self, block: type, **kwargs) -> ResLayer:
+        if block is BasicBlock:
+            return ResLayer(block=_BasicBlock, **kwargs)
+        if self._groups:
+            width = dict(base_channels=self.base_channels, **self._groups)
+            return ResLayer(block=resnext.Bottleneck, **width, **kwargs)
+        return ResLayer(block=block, **kwargs)
+
+    def _replace_3x3(self, cfg: dict, stages: list, basic_convs: Sequence) -> None:
+        if not set(basic_convs) <= {1, 2} or not basic_convs:
+            raise ValueError(f'basic_convs must be 1, 2 or both, got {tuple(basic_convs)}')
+        names = [f'conv{i}' for i in basic_convs] if self.block is BasicBlock else ['conv2']
+        for stage in stages:
+            if self.dcn is not None and self.stage_with_dcn[stage]:
+                raise ValueError(f'conv2_stages must not meet stage_with_dcn, got stage {stage}')
+            for block in self._stage(stage):
+                for name in names:
+                    replace_conv(block, name, cfg)
+
+    def _add(self, rule: dict) -> None:
+        check_keys(rule, ('gate', 'position', 'stages', 'blocks'), 'gate')
+        position, blocks = rule.get('position'), rule.get('blocks')
+        allowed = (*_IN_BLOCK[self.block], 'after_stage')
+        if position not in allowed:
+            kind = self.block.__name__
+            hint = (
+                ' (its last convolution is the second: after_conv2)'
+                if (kind, position) == ('BasicBlock', 'after_conv3')
+                else ''
+            )
+            raise ValueError(
+                f'position must be one of {nearest(str(position), allowed)} '
+                f'in a {kind} network, got {position!r}{hint}'
+            )
+        if position == 'after_stage':
+            if blocks is not None:
+                raise ValueError(f"blocks has no meaning with 'after_stage', got {blocks!r}")
+            for stage in _stages('stages', rule.get('stages'), self):
+                self._add_after_stage(stage, rule['gate'])
+            return
+        for stage, indices in _places(rule.get('stages'), blocks, self).items():
+            for index in indices:
+                _add_to_block(self._stage(stage)[index], position, rule['gate'])
+
+    def _stage(self, stage: int) -> ResLayer:
+        return getattr(self, self.res_layers[stage])
+
+    def _add_after_stage(self, stage: int, cfg: dict) -> None:
+        name, gate = build_gate(cfg, _out_channels(self._stage(stage)[-1]))
+        self.add_module(unused_name(self, f'{self.res_layers[stage]}_{name}'), gate)
+        self._stage(stage).register_forward_hook(partial(gate_output, gate))
+
+
+class _BasicBlock(BasicBlock):
+    """The host's block with a place behind its second norm; the host's has no slot at all.
+
+    The norm is looked up by its name in every call, so it may be exchanged (SyncBN, fusing).
+    """
+
+    after_conv2_plugin_names: tuple = ()
+
+    @property
+    def norm2(self):
+        norm = super().norm2
+        gates = [getattr(self, name) for name in self.after_conv2_plugin_names]
+        return _NormThenGates(norm, gates) if gates else norm
+
+
+class _NormThenGates:
+    """Calls a norm and then gates; for everything else (initial values) it is the norm."""
+
+    def __init__(self, norm: nn.Module, gates: list) -> None:
+        self.norm, self.gates = norm, gates
+
+    def __call__(self, x: Tensor) -> Tensor:
+        x = self.norm(x)
+        for gate in self.gates:
+            x = gate(x)
+        return x
+
+    def __getattr__(self, name: str):
+        return getattr(self.norm, name)
+
+
+def _out_channels(block: nn.Module) -> int:
+    return (block.conv2 if isinstance(block, BasicBlock) else block.conv3).out_channels
+
+
+def _add_to_block(block: nn.Module, position: str, cfg: dict) -> None:
+    """Build a gate for one position of a block and see to it that it runs."""
+    if position == 'after_add':
+        channels = _out_channels(block)
+    else:
+        channels = getattr(block, f'conv{position[-1]}').out_channels
+    name, gate = build_gate(cfg, channels)
+    name = unused_name(block, name)
+    block.add_module(name, gate)
+    if position == 'after_add':
+        block.register_forward_hook(partial(gate_output, gate))
+    elif position == 'before_norm2':
+        block.conv2.register_forward_hook(partial(gate_output, gate))
+    elif isinstance(block, Bottleneck):  # the host's own slot
+        if not block.with_plugins:
+            block.with_plugins = True
+            for i in (1, 2, 3):
+                setattr(block, f'after_conv{i}_plugin_names', [])
+        getattr(block, f'{position}_plugin_names').append(name)
+    elif position == 'after_conv1':
+        block.conv2.register_forward_pre_hook(partial(gate_input, gate))
+    else:
+        block.after_conv2_plugin_names = (*block.after_conv2_plugin_names, name)
+
+
+def _stages(argument: str, stages: Sequence | None, net: ResNet) -> list:
+    """Stage indices from indices, a bool for each stage, or ``None`` for all."""
+    number = net.num_stages
+    if stages is None:
+        return list(range(number))
+    if len(stages) == number and all(isinstance(flag, bool) for flag in stages):
+        return [stage for stage, flag in enumerate(stages) if flag]
+    for stage in stages:
+        if isinstance(stage, bool) or stage not in range(number):
+            raise ValueError(
+                f'{argument} must be {number} booleans or indices from 0 to {number - 1}, '
+                f'got {tuple(stages)}'
+            )
+    return list(stages)
+
+
+def _places(stages: Sequence | None, blocks, net: ResNet) -> dict:
+    """``{stage: block indices}`` of a rule."""
+    if isinstance(blocks, dict):
+        if stages is not None:
+            raise ValueError('stages must be left out when blocks is a dict, which names them')
+        wanted = {stage: blocks[stage] for stage in _stages('blocks', list(blocks), net)}
+    else:
+        wanted = {stage: blocks for stage in _stages('stages', stages, net)}
+    return {stage: _indices(stage, chosen, net) for stage, chosen in wanted.items()}
+
+
+def _indices(stage: int, blocks: Sequence | None, net: ResNet) -> list:
+    number = net.stage_blocks[stage]
+    if blocks is None:
+        return list(range(number))
+    for index in blocks:
+        if index not in range(-number, number):
+            raise ValueError(
+                f'blocks of stage {stage} must be from 0 to {number - 1} (or from the end, '
+                f'-{number} to -1), got {index!r}'
+            )
+    return sorted({index % number for index in blocks})
