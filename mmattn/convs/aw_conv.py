@@ -7,7 +7,7 @@ from mmattn.convs.aw_engine import aw_conv2d
 from mmattn.identity import make_gamma
 from mmattn.registry import MODELS
 
-__all__ = ['AWConv2d']
+__all__ = ['AWConv2d', 'WeightAttention']
 
 NORMS = ('BN', 'GN', 'SyncBN', 'none')
 
@@ -28,8 +28,8 @@ class AWConv2d(nn.Conv2d):
     it say how the branch starts: the norms start at (1, 0), hence A near 0.5. The order in
     which r_C2 and r_hw share values is ours (the paper keeps both at 1).
 
-    The extra modules are ``pw1``, ``norm1``, ``pw2``, ``norm2`` (and the scalar ``gamma``);
-    weight and bias keep the names of ``nn.Conv2d``, so a plain checkpoint loads.
+    The new parameters are in ``branch`` (and the scalar ``gamma``); weight and bias keep the
+    names of ``nn.Conv2d``, so a plain checkpoint loads.
 
     Args:
         in_channels: C1.
@@ -88,19 +88,10 @@ class AWConv2d(nn.Conv2d):
             padding_mode,
             **kwargs,
         )
-        if reduction < 1:
-            raise ValueError(f'reduction must be >= 1, got {reduction}')
-        per_group = in_channels // groups
-        self.r_c1 = _divisor('r_c1', per_group if r_c1 is None else r_c1, per_group)
-        self.r_c2 = _divisor('r_c2', r_c2, out_channels)
-        self.r_hw = r_hw
-        self.grid = _grid(r_hw, self.kernel_size)
-        hidden = max(out_channels // reduction, 1)
-        attended = (out_channels // r_c2) * (per_group // self.r_c1)
-        self.pw1 = nn.Conv2d(in_channels, hidden, 1, bias=norm == 'none', **kwargs)
-        self.norm1 = _build_norm(norm, hidden, self.grid, **kwargs)
-        self.pw2 = nn.Conv2d(hidden, attended, 1, bias=norm == 'none', **kwargs)
-        self.norm2 = _build_norm(norm, attended, self.grid, **kwargs)
+        options = dict(reduction=reduction, r_c1=r_c1, r_c2=r_c2, r_hw=r_hw, norm=norm)
+        self.branch = WeightAttention(
+            in_channels, out_channels, self.kernel_size, groups, **options, **kwargs
+        )
         self.gamma = make_gamma(init, **kwargs)
 
     def attention(self, x: Tensor) -> Tensor:
@@ -108,17 +99,7 @@ class AWConv2d(nn.Conv2d):
 
         Shape: ``(N, C1, H, W) -> (N, C2, C1 / groups / r_c1, h, w)``.
         """
-        self._check_batch(x)
-        pooled = F.adaptive_avg_pool2d(x, self.grid)  # A0, (N, C1, gh, gw)
-        hidden = self.norm1(self.pw1(pooled)).relu()  # A1, eq. 4
-        attn = self.norm2(self.pw2(hidden)).sigmoid()  # A2, eq. 5
-        attn = attn.unflatten(1, (self.out_channels // self.r_c2, -1))  # C2 is the outer index
-        if self.r_c2 > 1:
-            attn = attn.repeat_interleave(self.r_c2, 1)
-        attn = attn.flatten(3)
-        if self.r_hw > 1:
-            attn = attn.repeat_interleave(self.r_hw, 3)  # row-major kernel positions
-        return attn.unflatten(3, self.kernel_size)
+        return self.branch(x)
 
     def forward(self, x: Tensor) -> Tensor:
         attn = self.attention(x)
@@ -134,6 +115,61 @@ class AWConv2d(nn.Conv2d):
             out = out + self.bias.to(out.dtype)[:, None, None]
         return out
 
+
+class WeightAttention(nn.Module):
+    """Attention for the weights of a convolution, computed from its input (equations 4, 5, 8).
+
+    Args:
+        in_channels, out_channels, kernel_size, groups: of the convolution.
+        reduction, r_c1, r_c2, r_hw, norm: see :class:`AWConv2d`.
+
+    Shape: ``(N, C1, H, W) -> (N, C2, C1 / groups / r_c1, h, w)``, in (0, 1); along the input
+    channels still to be expanded, each value being for ``r_c1`` neighbours.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int],
+        groups: int = 1,
+        reduction: int = 16,
+        r_c1: int | None = None,
+        r_c2: int = 1,
+        r_hw: int = 1,
+        norm: str = 'BN',
+        **kwargs,
+    ) -> None:
+        super().__init__()
+        if reduction < 1:
+            raise ValueError(f'reduction must be >= 1, got {reduction}')
+        per_group = in_channels // groups
+        self.r_c1 = _divisor('r_c1', per_group if r_c1 is None else r_c1, per_group)
+        self.r_c2 = _divisor('r_c2', r_c2, out_channels)
+        self.r_hw = r_hw
+        self.kernel_size = kernel_size
+        self.grid = _grid(r_hw, kernel_size)
+        self.rows = out_channels // r_c2  # values along the output channels
+        hidden = max(out_channels // reduction, 1)
+        attended = self.rows * (per_group // self.r_c1)
+        self.pw1 = nn.Conv2d(in_channels, hidden, 1, bias=norm == 'none', **kwargs)
+        self.norm1 = _build_norm(norm, hidden, self.grid, **kwargs)
+        self.pw2 = nn.Conv2d(hidden, attended, 1, bias=norm == 'none', **kwargs)
+        self.norm2 = _build_norm(norm, attended, self.grid, **kwargs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._check_batch(x)
+        pooled = F.adaptive_avg_pool2d(x, self.grid)  # A0, (N, C1, gh, gw)
+        hidden = self.norm1(self.pw1(pooled)).relu()  # A1, eq. 4
+        attn = self.norm2(self.pw2(hidden)).sigmoid()  # A2, eq. 5
+        attn = attn.unflatten(1, (self.rows, -1))  # (N, C2 / r_c2, C1 / groups / r_c1, gh, gw)
+        if self.r_c2 > 1:
+            attn = attn.repeat_interleave(self.r_c2, 1)
+        attn = attn.flatten(3)
+        if self.r_hw > 1:
+            attn = attn.repeat_interleave(self.r_hw, 3)  # row-major kernel positions
+        return attn.unflatten(3, self.kernel_size)
+
     def _check_batch(self, x: Tensor) -> None:
         values = x.shape[0] * self.grid[0] * self.grid[1]
         if type(self.norm1) is nn.BatchNorm2d and self.norm1.training and values == 1:
@@ -143,8 +179,7 @@ class AWConv2d(nn.Conv2d):
             )
 
     def extra_repr(self) -> str:
-        options = f', r_c1={self.r_c1}, r_c2={self.r_c2}, r_hw={self.r_hw}'
-        return super().extra_repr() + options
+        return f'r_c1={self.r_c1}, r_c2={self.r_c2}, r_hw={self.r_hw}'
 
 
 def _divisor(name: str, value: int, of: int) -> int:

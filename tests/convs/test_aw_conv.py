@@ -50,7 +50,7 @@ CASES = {
 def make(options, init='paper'):
     torch.manual_seed(0)
     conv = AWConv2d(**options, reduction=2, init=init).double()
-    for norm in (conv.norm1, conv.norm2):
+    for norm in (conv.branch.norm1, conv.branch.norm2):
         nn.init.normal_(norm.weight)
         nn.init.normal_(norm.bias)
         nn.init.normal_(norm.running_mean)
@@ -63,14 +63,14 @@ def reference_map(conv, x):
         return module.weight, module.bias, module.running_mean, module.running_var
 
     params = dict(
-        pw1=conv.pw1.weight[:, :, 0, 0],
-        pw2=conv.pw2.weight[:, :, 0, 0],
-        norm1=norm(conv.norm1),
-        norm2=norm(conv.norm2),
+        pw1=conv.branch.pw1.weight[:, :, 0, 0],
+        pw2=conv.branch.pw2.weight[:, :, 0, 0],
+        norm1=norm(conv.branch.norm1),
+        norm2=norm(conv.branch.norm2),
         c1_per_group=conv.in_channels // conv.groups,
     )
     return reference.attention_map(
-        x, params, conv.kernel_size, conv.r_c1, conv.r_c2, conv.r_hw, conv.training
+        x, params, conv.kernel_size, conv.branch.r_c1, conv.branch.r_c2, conv.branch.r_hw, conv.training
     )
 
 
@@ -141,10 +141,10 @@ def test_attention_is_inspectable(case):
     x = torch.randn(size, dtype=torch.float64)
     attn = conv.attention(x)
     per_group = conv.in_channels // conv.groups
-    assert attn.shape == (size[0], conv.out_channels, per_group // conv.r_c1, *conv.kernel_size)
+    assert attn.shape == (size[0], conv.out_channels, per_group // conv.branch.r_c1, *conv.kernel_size)
     assert attn.min() > 0
     assert attn.max() < 1
-    expanded = attn.repeat_interleave(conv.r_c1, 2)
+    expanded = attn.repeat_interleave(conv.branch.r_c1, 2)
     expected = torch.tensor(reference_map(conv, x), dtype=torch.float64)
     torch.testing.assert_close(expanded, expected, rtol=1e-9, atol=1e-9)
 
@@ -193,7 +193,7 @@ def test_identity_starts_as_the_plain_conv_and_learns():
     torch.testing.assert_close(conv(x), plain, rtol=0, atol=1e-12)
     conv(x).square().sum().backward()
     assert conv.gamma.grad.abs() > 0
-    assert conv.pw1.weight.grad.abs().max() == 0  # gamma is 0: the branch waits for it
+    assert conv.branch.pw1.weight.grad.abs().max() == 0  # gamma is 0: the branch waits for it
 
     with torch.no_grad():
         conv.gamma.fill_(0.3)
@@ -219,7 +219,7 @@ def test_plain_checkpoint_loads():
     conv = AWConv2d(4, 6, 3)
     missing, unexpected = conv.load_state_dict(plain.state_dict(), strict=False)
     assert not unexpected
-    assert {name.split('.')[0] for name in missing} == {'pw1', 'norm1', 'pw2', 'norm2'}
+    assert {name.split('.')[0] for name in missing} == {'branch'}
     torch.testing.assert_close(conv.weight, plain.weight)
 
 
@@ -247,7 +247,7 @@ def test_other_norms(norm):
         conv.eval()  # its batch statistics need a process group on a GPU
     a, b = conv.attention(torch.randn(2, 16, 4, 4))
     assert not torch.equal(a, b)  # a norm with one value a group would hide the input
-    assert (conv.pw1.bias is not None) == (norm == 'none')
+    assert (conv.branch.pw1.bias is not None) == (norm == 'none')
 
 
 def test_bn_needs_two_values():
