@@ -7,7 +7,7 @@ from mmattn.convs.aw_engine import aw_conv2d
 from mmattn.identity import make_gamma
 from mmattn.registry import MODELS
 
-__all__ = ['AWConv2d', 'WeightAttention']
+__all__ = ['AWConv2d', 'WeightAttention', 'convolve_attended']
 
 NORMS = ('BN', 'GN', 'SyncBN', 'none')
 
@@ -105,15 +105,23 @@ class AWConv2d(nn.Conv2d):
         attn = self.attention(x)
         if self.gamma is not None:
             attn = self.gamma * attn  # K + gamma * A * K is the blend, weights being linear
-        padding = self.padding
-        if self.padding_mode != 'zeros' or isinstance(padding, str):
-            mode = 'constant' if self.padding_mode == 'zeros' else self.padding_mode
-            x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
-            padding = (0, 0)
-        out = aw_conv2d(x, self.weight, attn, self.stride, padding, self.dilation, self.groups)
-        if self.bias is not None:
-            out = out + self.bias.to(out.dtype)[:, None, None]
-        return out
+        return convolve_attended(self, x, attn)
+
+
+def convolve_attended(conv: nn.Conv2d, x: Tensor, attn: Tensor) -> Tensor:
+    """``conv`` with its weight scaled by ``1 + attn``; padding of every kind, bias unattended.
+
+    Shape: ``attn`` (N, C2, G, h, w) as :func:`mmattn.convs.aw_engine.aw_conv2d`.
+    """
+    padding = conv.padding
+    if conv.padding_mode != 'zeros' or isinstance(padding, str):
+        mode = 'constant' if conv.padding_mode == 'zeros' else conv.padding_mode
+        x = F.pad(x, conv._reversed_padding_repeated_twice, mode=mode)
+        padding = (0, 0)
+    out = aw_conv2d(x, conv.weight, attn, conv.stride, padding, conv.dilation, conv.groups)
+    if conv.bias is not None:
+        out = out + conv.bias.to(out.dtype)[:, None, None]
+    return out
 
 
 class WeightAttention(nn.Module):

@@ -70,7 +70,13 @@ def reference_map(conv, x):
         c1_per_group=conv.in_channels // conv.groups,
     )
     return reference.attention_map(
-        x, params, conv.kernel_size, conv.branch.r_c1, conv.branch.r_c2, conv.branch.r_hw, conv.training
+        x,
+        params,
+        conv.kernel_size,
+        conv.branch.r_c1,
+        conv.branch.r_c2,
+        conv.branch.r_hw,
+        conv.training,
     )
 
 
@@ -141,7 +147,12 @@ def test_attention_is_inspectable(case):
     x = torch.randn(size, dtype=torch.float64)
     attn = conv.attention(x)
     per_group = conv.in_channels // conv.groups
-    assert attn.shape == (size[0], conv.out_channels, per_group // conv.branch.r_c1, *conv.kernel_size)
+    assert attn.shape == (
+        size[0],
+        conv.out_channels,
+        per_group // conv.branch.r_c1,
+        *conv.kernel_size,
+    )
     assert attn.min() > 0
     assert attn.max() < 1
     expanded = attn.repeat_interleave(conv.branch.r_c1, 2)
