@@ -10,7 +10,7 @@ gradient ``g = d score / d A``:
 =============  =====================================================  ==========================
 ``cam``        linear layer's weights, signed map                     Zhou et al., CVPR 2016
 ``gradcam``    mean over positions of g, then ReLU                    Selvaraju et al., ICCV 2017
-``gradcam++``  sum of alpha ReLU(g), then ReLU                        Chattopadhay et al., WACV 2018
+``gradcam++``  sum of alpha ReLU(g), then ReLU                        Chattopadhay, WACV 2018
 ``layercam``   ReLU(g) at every position, then ReLU                   Jiang et al., TIP 2021
 ``hirescam``   g at every position, then ReLU                         Draelos & Carin, 2020
 =============  =====================================================  ==========================

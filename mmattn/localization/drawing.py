@@ -1,0 +1,145 @@
+"""Pictures to look at: a score map over its picture, with predicted and true boxes."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from .boxes import boxes_from_maps, upsample
+from .pictures import read_picture
+
+TRUE_COLOUR, BOX_COLOUR = '#12b76a', '#ff3d8b'
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One picture with what was found in it.
+
+    Args:
+        picture: RGB picture.
+        heat: Map stretched to 0..1, at input size ``(H, W)``.
+        heat_xyxy: Where the map lies in the picture (all of it, unless the centre was cut out).
+        boxes_xyxy: Predicted boxes in picture pixels.
+        truth_xyxy: True boxes in picture pixels, may be empty.
+        label: Class whose map this is.
+        score: Its softmax probability.
+    """
+
+    picture: Image.Image
+    heat: np.ndarray
+    heat_xyxy: tuple
+    boxes_xyxy: tuple
+    truth_xyxy: tuple
+    label: int
+    score: float
+
+
+def explain(localizer, path, label=None, truth_xyxy=(), size=None):
+    """Makes the overlays of one picture: one for each step where the target has several maps.
+
+    Args:
+        localizer: An open :class:`~mmattn.localization.evaluate.Localizer`.
+        path: Picture file.
+        label: Class to explain, or None for the best one.
+        truth_xyxy: True boxes in picture pixels.
+        size: Annotated ``(height, width)``, or None.
+
+    Raises:
+        ValueError: The picture cannot be decoded.
+    """
+    picture = read_picture(path, size)
+    array, geometry = localizer.classifier.preprocess.apply(picture)
+    x = localizer.to_input(torch.from_numpy(array.copy())[None])
+    out = localizer.maps(x, lambda scores: _ask(scores, label))
+    rule = localizer.settings.rule
+    label = int(out.classes[0, 0])
+    score = float(out.logits.float().softmax(1)[0, label])
+    whole = geometry.to_picture([[0, 0, *geometry.input_size[::-1]]])[0]
+    overlays = []
+    for maps in out.maps.reshape(-1, 1, *out.maps.shape[-2:]):
+        heat = upsample(maps.clamp(min=0), geometry.input_size, rule)[0].cpu().numpy()
+        heat = heat.clip(min=0) / max(float(heat.max()), 1e-12)
+        boxes = geometry.to_picture(boxes_from_maps(maps, geometry.input_size, rule)[0])
+        boxes, truth = boxes.tolist(), [list(b) for b in truth_xyxy]
+        overlays.append(Overlay(picture, heat, tuple(whole), boxes, truth, label, score))
+    return overlays
+
+
+def _ask(scores, label):
+    if label is None:
+        return scores.argmax(1, keepdim=True)
+    return torch.full((len(scores), 1), label, device=scores.device)
+
+
+def heat_rgba(heat, strength=0.65):
+    """A map as colour with transparency: nothing where it is zero.
+
+    Shape: ``(H, W)`` in 0..1 -> ``(H, W, 4)`` uint8.
+    """
+    colour = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
+    alpha = (strength * 255 * np.sqrt(heat)).astype(np.uint8)
+    return np.dstack([colour, alpha])
+
+
+def draw(overlay, max_side=900):
+    """Picture beside the picture with map and boxes.
+
+    Returns:
+        An RGB ``PIL.Image``.
+    """
+    w, h = overlay.picture.size
+    factor = min(max_side / max(w, h), 1.0) if max(w, h) > 300 else 300 / max(w, h)
+    new = (max(round(w * factor), 1), max(round(h * factor), 1))
+    plain = overlay.picture.resize(new, Image.BICUBIC)
+    x0, y0, x1, y1 = (round(v * factor) for v in overlay.heat_xyxy)
+    heat = Image.fromarray(heat_rgba(overlay.heat)).resize((x1 - x0, y1 - y0), Image.BILINEAR)
+    shown = plain.copy()
+    shown.paste(heat, (x0, y0), heat)
+    pen = ImageDraw.Draw(shown)
+    width = max(2, round(max(new) / 160))
+    for boxes, colour in ((overlay.truth_xyxy, TRUE_COLOUR), (overlay.boxes_xyxy, BOX_COLOUR)):
+        for box in boxes:
+            corners = [round(v * factor) for v in box]
+            corners[2:] = [max(corners[2] - 1, corners[0]), max(corners[3] - 1, corners[1])]
+            pen.rectangle(corners, outline=colour, width=width)
+    both = Image.new('RGB', (2 * new[0] + 8, new[1]), 'white')
+    both.paste(plain, (0, 0))
+    both.paste(shown, (new[0] + 8, 0))
+    return both
+
+
+def as_data_uri(image, kind='jpeg', max_side=320):
+    """A picture as text that a page can hold inside itself."""
+    w, h = image.size
+    factor = min(max_side / max(w, h), 1.0)
+    image = image.resize((max(round(w * factor), 1), max(round(h * factor), 1)), Image.BICUBIC)
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({'quality': 82} if kind == 'jpeg' else {'optimize': True}))
+    return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'
+
+
+def card(overlay):
+    """What the page needs to show an overlay: two embedded pictures and the boxes as numbers."""
+    w, h = overlay.picture.size
+    heat = Image.fromarray(heat_rgba(overlay.heat))
+    x0, y0, x1, y1 = overlay.heat_xyxy
+
+    def rects(boxes):
+        return [dict(x=b[0], y=b[1], w=b[2] - b[0], h=b[3] - b[1]) for b in boxes]
+
+    return dict(
+        width=w,
+        height=h,
+        photo=as_data_uri(overlay.picture),
+        heat=as_data_uri(heat, 'png', 72),
+        heat_box=dict(x=x0, y=y0, w=x1 - x0, h=y1 - y0),
+        boxes=rects(overlay.boxes_xyxy),
+        truth=rects(overlay.truth_xyxy),
+        stroke=max(w, h) / 90,
+    )

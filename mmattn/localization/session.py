@@ -1,0 +1,170 @@
+"""One evaluation from end to end; the command line and the demo use it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from mmengine.logging import print_log
+
+import mmattn
+
+from .classifiers import count_classes
+from .drawing import draw, explain
+from .evaluate import Localizer, run
+from .pictures import header_size
+from .report import class_name, make_cards, write_curves_png, write_report, write_summary
+from .sweep import iou_matrix
+
+SHOWN = ('top1_loc', 'top5_loc', 'gt_known', 'max_box_acc', 'max_box_acc_v2')
+
+
+def localize(
+    classifier, annotations, settings, work_dir, device='cpu', workers=2, resume=False, about=None
+):
+    """Evaluates a classifier and writes all output into ``work_dir``.
+
+    Args:
+        classifier: A :class:`~mmattn.localization.classifiers.Classifier`.
+        annotations: An :class:`~mmattn.localization.structures.AnnotationSet`.
+        settings: A :class:`~mmattn.localization.evaluate.Settings`.
+        work_dir: Gets ``summary.json``, ``per_image.jsonl``, ``curves.json``, ``curves.png`` and
+            ``report.html``.
+        device: Where the network runs.
+        workers: Processes that decode pictures.
+        resume: Continue what ``work_dir`` has.
+        about: ``annotations`` and ``weights`` as the user named them, and ``command``.
+
+    Returns:
+        The summary in the first process, None in the others.
+
+    Raises:
+        ValueError: See :func:`check_labels` and :func:`~mmattn.localization.evaluate.run`.
+    """
+    about = dict(about or {})
+    command = about.pop('command', '')
+    classifier.model.to(device)
+    check_labels(annotations, count_classes(classifier, device))
+    pictures = annotations.pictures
+    outcome = run(classifier, pictures, settings, work_dir, device, workers, resume, about)
+    if outcome is None:
+        return None
+    metrics, facts = outcome
+    extra = dict(
+        model=classifier.name,
+        cam=settings.cam,
+        rule=asdict(settings.rule),
+        preprocess=asdict(classifier.preprocess),
+        problems=annotations.problem_counts(),
+        baseline=center_baseline(pictures, settings.iou_thr),
+        version=mmattn.__version__,
+        **about,
+    )
+    extra.setdefault('annotations', '')
+    summary = write_summary(work_dir, metrics, facts, extra)
+    names = annotations.classes or classifier.classes
+    if metrics.swept:
+        write_curves_png(work_dir, metrics)
+    with Localizer(classifier, settings, device) as localizer:
+        drawn = facts['hits'] + facts['misses']
+        cards = make_cards(localizer, drawn, pictures, names, settings.iou_thr)
+    write_report(work_dir, metrics, summary, cards, names, command)
+    return summary
+
+
+def check_labels(annotations, num_classes):
+    """Compares the annotations' classes with the classifier's.
+
+    Raises:
+        ValueError: Another number of classes, or a label outside them.
+    """
+    if annotations.classes and len(annotations.classes) != num_classes:
+        raise ValueError(
+            f'the classifier has {num_classes} classes and the annotations '
+            f'{len(annotations.classes)}: they must be the same classes in the same order'
+        )
+    for picture in annotations.pictures:
+        if not 0 <= picture.label < num_classes:
+            raise ValueError(
+                f'the classifier has {num_classes} classes, so labels are 0 to '
+                f'{num_classes - 1}, but {picture.key} has label {picture.label}'
+            )
+
+
+def center_baseline(pictures, iou_thr=0.5):
+    """GT-known localization of one box for all: average relative size, centre of the picture.
+
+    Returns:
+        ``{'gt_known': fraction, 'width': ..., 'height': ...}`` (relative), or None where no
+        picture's size is known.
+    """
+    sized = [(p.boxes_xyxy, p.size or header_size(p.path)) for p in pictures]
+    relative = [
+        np.asarray(boxes, np.float64) / np.tile(size[::-1], 2) for boxes, size in sized if size
+    ]
+    if not relative:
+        return None
+    every = np.concatenate(relative)
+    width, height = (every[:, 2:] - every[:, :2]).mean(0).tolist()
+    box = [[0.5 - width / 2, 0.5 - height / 2, 0.5 + width / 2, 0.5 + height / 2]]
+    hits = [iou_matrix(box, boxes).max() >= iou_thr for boxes in relative]
+    return dict(gt_known=float(np.mean(hits)), width=width, height=height)
+
+
+def table(summary):
+    """The results as lines of text."""
+    lines = [f'{"metric":<16}{"value":>8}   95 % interval   best threshold']
+    for key in (*SHOWN, 'top1_cls', 'top5_cls'):
+        if summary.get(key) is None:
+            continue
+        low, high = summary['interval_95'].get(key, (float('nan'),) * 2)
+        best = summary['best_threshold'].get(key, '')
+        best = ', '.join(f'{k}: {v}' for k, v in best.items()) if isinstance(best, dict) else best
+        lines.append(f'{key:<16}{summary[key]:>8.4f}   {low:.3f} - {high:.3f}   {best}')
+    lines.append(f'images          {summary["images"]:>8}')
+    if summary['failed']:
+        lines.append(f'unreadable      {summary["failed"]:>8}')
+    if summary.get('baseline'):
+        lines.append(f'centre box      {summary["baseline"]["gt_known"]:>8.4f}   (gt_known)')
+    return '\n'.join(lines)
+
+
+def show(classifier, paths, settings, work_dir, device='cpu', label=None, steps=None):
+    """Draws pictures with map and box, no annotations needed.
+
+    Args:
+        classifier: A :class:`~mmattn.localization.classifiers.Classifier`.
+        paths: Picture files.
+        settings: A :class:`~mmattn.localization.evaluate.Settings`.
+        work_dir: Folder for the drawings.
+        device: Where the network runs.
+        label: Class to explain, or None for the best one.
+        steps: Overrides ``settings.steps``; ``'all'`` draws one picture a step.
+
+    Returns:
+        ``[(drawing's path, class name, probability, boxes)]``.
+
+    Raises:
+        ValueError: A picture cannot be decoded, an unknown label, or an unwritable folder.
+    """
+    count = count_classes(classifier, device)
+    if label is not None and not 0 <= label < count:
+        raise ValueError(f'label must be 0 to {count - 1}, got {label}')
+    try:
+        Path(work_dir).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f'work dir {work_dir} cannot be written: {error}') from error
+    drawn = []
+    with Localizer(classifier, settings, device) as localizer:
+        localizer.maps.steps = steps or settings.steps
+        for path in paths:
+            overlays = explain(localizer, path, label)
+            for number, overlay in enumerate(overlays, 1):
+                suffix = f'_step{number}' if len(overlays) > 1 else ''
+                file = Path(work_dir) / f'{Path(path).stem}{suffix}_{settings.cam}.png'
+                draw(overlay).save(file)
+                name = class_name(classifier.classes, overlay.label)
+                drawn.append((file, name, overlay.score, overlay.boxes_xyxy))
+        print_log(f'layer {", ".join(localizer.maps.names)}', 'current')
+    return drawn

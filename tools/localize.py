@@ -1,0 +1,239 @@
+"""Localize objects with a classifier that was never shown a box, and score the boxes.
+
+    python tools/localize.py torchvision:resnet50 DEFAULT --images val/ --annotations val_xml/
+    python tools/localize.py mmpretrain:CONFIG CHECKPOINT --images DIR --annotations PATH --resume
+    python tools/localize.py timm:resnet50 pretrained --show dog.jpg
+
+MODEL is mmpretrain:CONFIG CHECKPOINT, torchvision:NAME [WEIGHTS], timm:NAME [FILE | pretrained]
+or python:package.module:function [ARGUMENT]. Exit code: 0 all went well, 1 some pictures could
+not be read (the rest was evaluated), 2 wrong input.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from dataclasses import replace
+
+import torch
+from mmengine.config import Config
+from mmengine.dist import get_dist_info, init_dist
+
+from mmattn.localization.annotations import FORMATS, load_annotations
+from mmattn.localization.boxes import RULES, get_rule
+from mmattn.localization.cam import METHODS
+from mmattn.localization.classifiers import count_classes, load_classifier
+from mmattn.localization.evaluate import Settings
+from mmattn.localization.session import localize, show, table
+
+
+def build_parser():
+    """Declares the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('model', nargs='+', metavar='MODEL', help='classifier, and its checkpoint or weights')
+    add('--config', help='file that sets any of these options, e.g. rule = dict(threshold=0.3)')
+    data = parser.add_argument_group('data')
+    data.add_argument('--images', metavar='DIR', help='folder of pictures, flat or nested')
+    data.add_argument('--annotations', metavar='PATH', help='boxes, in any of the known formats')
+    data.add_argument('--format', choices=FORMATS, help='format of the annotations, else found')
+    data.add_argument('--synsets', metavar='FILE', help='class names in label order, one a line')
+    data.add_argument('--split', choices=('test', 'train', 'all'), default='test', help='for CUB')
+    data.add_argument(
+        '--allow-missing', action='store_true', help='leave out pictures that have mismatches'
+    )
+    maps = parser.add_argument_group('maps and boxes')
+    maps.add_argument('--cam', choices=METHODS, default='gradcam')
+    maps.add_argument(
+        '--rule',
+        default='gradcam-0.15',
+        help=f'{", ".join(RULES)}; with your own threshold as gradcam-0.30',
+    )
+    maps.add_argument('--target-layer', metavar='NAME', help='layer or pattern, else found')
+    maps.add_argument('--steps', choices=('last', 'mean', 'all'), default='last')
+    maps.add_argument('--reshape', choices=('nchw', 'nhwc', 'tokens'), help='else found')
+    maps.add_argument(
+        '--maps',
+        choices=('true', 'top5'),
+        default='true',
+        help='true: only the true class, exact and fast; top5: a box for each of the best five',
+    )
+    maps.add_argument('--iou-thr', type=float, default=0.5)
+    maps.add_argument('--sweep-step', type=float, default=0.001, help='0: no MaxBoxAcc')
+    prep = parser.add_argument_group('preprocessing (default: from the model)')
+    prep.add_argument('--input-size', type=int, nargs='+', metavar='PIXELS', help='side, or H W')
+    prep.add_argument('--mean', type=float, nargs=3, metavar=('R', 'G', 'B'), help='0 to 255')
+    prep.add_argument('--std', type=float, nargs=3, metavar=('R', 'G', 'B'), help='0 to 255')
+    prep.add_argument('--interpolation', choices=('bilinear', 'bicubic'))
+    prep.add_argument(
+        '--crop-from', type=int, metavar='EDGE', help='resize the short edge, cut the centre'
+    )
+    go = parser.add_argument_group('run')
+    go.add_argument('--num-classes', type=int, help='of torchvision, timm and mmpretrain models')
+    go.add_argument('--batch-size', type=int, default=32)
+    go.add_argument('--workers', type=int, default=min(4, os.cpu_count() or 1))
+    go.add_argument('--device', help='default: cuda where there is one, else cpu')
+    go.add_argument('--work-dir', help='default: work_dirs/localize/MODEL')
+    go.add_argument('--resume', action='store_true', help='continue a run that was stopped')
+    go.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
+    go.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
+    look = parser.add_argument_group('look at single pictures')
+    look.add_argument('--show', nargs='+', metavar='PICTURE', help='draw map and box, then stop')
+    look.add_argument('--label', type=int, help='class to show, else the best one')
+    return parser
+
+
+def parse_args(argv=None):
+    """Reads the command line; a config file's values lie between it and the defaults."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.config:
+        if not os.path.isfile(args.config):
+            raise ValueError(f'config {args.config} does not exist')
+        values = Config.fromfile(args.config).to_dict()
+        allowed = sorted(set(vars(args)) - {'model', 'config', 'local_rank'})
+        unknown = sorted(set(values) - set(allowed))
+        if unknown:
+            raise ValueError(f'config sets {", ".join(unknown)}; it can set {", ".join(allowed)}')
+        parser.set_defaults(**values)
+        args = parser.parse_args(argv)
+    if len(args.model) > 2:
+        raise ValueError(f'give a model and at most one checkpoint, got {" ".join(args.model)}')
+    if not args.show:
+        for name in ('images', 'annotations'):
+            if getattr(args, name) is None:
+                raise ValueError(f'--{name} is needed (or --show PICTURE to draw one picture)')
+    if args.workers < 0:
+        raise ValueError(f'workers must be 0 or more, got {args.workers}')
+    return args
+
+
+def make_settings(args):
+    """Command line -> :class:`Settings`."""
+    steps = 'last' if args.show and args.steps == 'all' else args.steps
+    return Settings(
+        cam=args.cam,
+        rule=get_rule(args.rule),
+        target=args.target_layer,
+        steps=steps,
+        reshape=args.reshape,
+        maps=args.maps,
+        iou_thr=args.iou_thr,
+        sweep_step=args.sweep_step,
+        batch_size=args.batch_size,
+    )
+
+
+def make_classifier(args):
+    """Loads the classifier; preprocessing flags win over what its config says."""
+    classifier = load_classifier(*args.model, num_classes=args.num_classes)
+    changed = {}
+    if args.input_size:
+        if len(args.input_size) > 2:
+            raise ValueError(f'input-size takes one or two numbers, got {args.input_size}')
+        changed['input_size'] = tuple((args.input_size * 2)[:2])
+    for name in ('mean', 'std'):
+        if getattr(args, name):
+            values = tuple(getattr(args, name))  # given as R G B, whatever the network's order
+            bgr = classifier.preprocess.channels == 'bgr'
+            changed[name] = values[::-1] if bgr else values
+    for name in ('interpolation', 'crop_from'):
+        if getattr(args, name):
+            changed[name] = getattr(args, name)
+    return replace(classifier, preprocess=replace(classifier.preprocess, **changed))
+
+
+def choose_device(args):
+    """The device to run on, one for each process of a launcher."""
+    if args.device:
+        try:
+            device = torch.device(args.device)
+        except RuntimeError as error:
+            raise ValueError(f'device: {args.device!r} is not known to torch') from error
+        if device.type == 'cuda' and not torch.cuda.is_available():
+            raise ValueError(f'device: {args.device} is not there; use cpu')
+        return device
+    if not torch.cuda.is_available():
+        return torch.device('cpu')
+    return torch.device('cuda', torch.cuda.current_device())
+
+
+def start_processes(args):
+    """Joins the other processes where a launcher started several."""
+    if args.launcher == 'none':
+        return
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    init_dist(args.launcher, backend='nccl' if torch.cuda.is_available() else 'gloo')
+
+
+def report_problems(annotations, allow):
+    """Prints mismatches; they end the run unless they are allowed."""
+    counts = annotations.problem_counts()
+    if not counts:
+        return
+    for kind, count in counts.items():
+        examples = [p for p in annotations.problems if p.kind == kind][:3]
+        shown = '; '.join(f'{p.key}: {p.detail}' for p in examples)
+        print(f'{count} x {kind}: {shown}{" ..." if count > 3 else ""}', file=sys.stderr)
+    if not allow:
+        listed = ', '.join(f'{count} x {kind}' for kind, count in counts.items())
+        raise ValueError(
+            f'annotations and pictures do not match ({listed}); mend them, or pass '
+            '--allow-missing to evaluate the rest'
+        )
+
+
+def work_dir_of(args):
+    """The given folder, or one named after the model."""
+    if args.work_dir:
+        return args.work_dir
+    name = ''.join(c if c.isalnum() or c in '-_.' else '_' for c in args.model[0])
+    return os.path.join('work_dirs', 'localize', name.strip('_.'))
+
+
+def main(argv=None):
+    """Runs the tool; returns the exit code."""
+    try:
+        args = parse_args(argv)
+        start_processes(args)
+        settings = make_settings(args)
+        classifier = make_classifier(args)
+        device = choose_device(args)
+        work_dir = work_dir_of(args)
+        if args.show:
+            steps = args.steps
+            for file, name, score, boxes in show(
+                classifier, args.show, settings, work_dir, device, args.label, steps
+            ):
+                corners = '; '.join(' '.join(f'{v:.0f}' for v in box) for box in boxes)
+                print(f'{file}: {name} ({score:.2f}), box {corners}')
+            return 0
+        classes = count_classes(classifier)
+        annotations = load_annotations(
+            args.annotations, args.images, args.format, args.synsets, args.split, classes
+        )
+        if get_dist_info()[0] == 0 or not args.allow_missing:
+            report_problems(annotations, args.allow_missing)
+        command = shlex.join(['python', 'tools/localize.py', *(argv or sys.argv[1:])])
+        weights = args.model[1] if len(args.model) > 1 else None
+        about = dict(annotations=args.annotations, weights=weights, command=command)
+        summary = localize(
+            classifier, annotations, settings, work_dir, device, args.workers, args.resume, about
+        )
+    except (ValueError, TypeError, ImportError) as error:
+        print(f'localize: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print('localize: stopped; the same command with --resume continues', file=sys.stderr)
+        return 130
+    if summary is None:
+        return 0
+    print(table(summary))
+    print(f'report: {os.path.join(work_dir, "report.html")}')
+    return 1 if summary['failed'] else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
