@@ -57,7 +57,8 @@ class NonLocal(Gate):
         init: str = 'paper',
     ) -> None:
         super().__init__(init)
-        self.scale = hidden_width(in_channels, reduction) ** -0.5 if use_scale else 1.0
+        inner = hidden_width(in_channels, reduction)
+        self.scale = inner**-0.5 if use_scale else 1.0
         self.sub_sample = sub_sample
         require_host('mmcv')
         from mmcv.cnn import NonLocal2d
@@ -80,9 +81,8 @@ class NonLocal(Gate):
         super().init_weights()
         out = self.block.conv_out
         last = out.conv if out.norm_cfg is None else out.norm
-        inner = (self.block.g, self.block.theta, self.block.phi)
-        for layer in inner:
-            conv = (layer[0] if self.sub_sample else layer).conv
+        for layer in (self.block.g, self.block.theta, self.block.phi):
+            conv = (layer[0] if isinstance(layer, nn.Sequential) else layer).conv
             nn.init.normal_(conv.weight, std=0.01)
             nn.init.zeros_(conv.bias)
         if self.gamma is None:

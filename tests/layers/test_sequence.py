@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from mmattn.layers import CBAM, ECA, Sequence, SpatialGate
+from mmattn.registry import MODELS
+from tests.reference.cbam import spatial_gate
+from tests.reference.eca import eca
+from tests.values import check_values, picture, randomise
+
+HYBRID = [dict(type='mmattn.ECA', kernel_size=3), dict(type='mmattn.SpatialGate')]
+
+
+@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
+def test_values(training):
+    def reference(x, p):
+        first = {k.removeprefix('gates.0.'): v for k, v in p.items()}
+        second = {k.removeprefix('gates.1.'): v for k, v in p.items()}
+        return spatial_gate(eca(x, first, training), second, training)
+
+    check_values(Sequence(5, HYBRID), reference, (picture(2, 5, 4, 3),), training)
+
+
+def test_order_matters():
+    x = picture(2, 5, 4, 3, grad=False).float()
+    forward, backward = randomise(Sequence(5, HYBRID)), Sequence(5, HYBRID[::-1])
+    backward.gates[0], backward.gates[1] = forward.gates[1], forward.gates[0]
+    assert not torch.equal(forward(x), backward(x))
+
+
+def test_scope_and_bare_names():
+    gate = MODELS.build(dict(type='mmattn.Sequence', in_channels=4, gates=[dict(type='SE')]))
+    assert type(gate.gates[0]).__name__ == 'SE'
+
+
+def test_configs_are_left_alone():
+    configs = [dict(type='mmattn.ECA')]
+    Sequence(4, configs, init='identity')
+    assert configs == [dict(type='mmattn.ECA')]
+
+
+def test_identity_is_handed_on():
+    gate = Sequence(4, [dict(type='ECA'), dict(type='CBAM', init='identity')], init='identity')
+    assert gate.gamma is None
+    assert [type(g) for g in gate.gates] == [ECA, CBAM]
+    assert all(g.gamma is not None for g in gate.gates)
+    x = torch.randn(2, 4, 3, 3)
+    torch.testing.assert_close(gate(x), x, rtol=0, atol=0)
+
+
+def test_gates_keep_their_own_init():
+    gate = Sequence(4, [dict(type='ECA'), dict(type='SpatialGate', init='identity')])
+    assert gate.gates[0].gamma is None
+    assert gate.gates[1].gamma is not None and type(gate.gates[1]) is SpatialGate
+
+
+@pytest.mark.parametrize(
+    'options, error, match',
+    [
+        (dict(gates=[]), ValueError, 'gates must hold at least one config'),
+        (dict(gates=['ECA']), TypeError, r"gates\[0\] must be a dict, got 'ECA'"),
+        (dict(gates=[dict(type='ECAA')]), KeyError, "did you mean 'ECA'"),
+        (
+            dict(gates=[dict(type='ECA', init='paper')], init='identity'),
+            ValueError,
+            r"gates\[0\] sets init='paper' in a sequence with init='identity'",
+        ),
+        (dict(gates=HYBRID, in_channels=0), ValueError, 'in_channels must be >= 1, got 0'),
+    ],
+    ids=['none', 'not a dict', 'misspelt', 'contradiction', 'no channels'],
+)
+def test_bad_options(options, error, match):
+    with pytest.raises(error, match=match):
+        Sequence(**{'in_channels': 4, **options})

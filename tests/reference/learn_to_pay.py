@@ -1,0 +1,29 @@
+"""Learn to pay attention (arXiv 1804.02391): compatibility by a learned vector, softmax, sum."""
+
+import torch
+
+from tests.reference.ops import conv2d, global_mean, linear, softmax
+
+
+def learn_to_pay(local, context, p):
+    """``(N, C_l, H, W), (N, C_g) -> (N, C_g)``."""
+    if 'proj.weight' in p:
+        local = conv2d(local, p['proj.weight'])
+    u = p['score.weight'].flatten()
+    rows = []
+    for image, g in zip(local, context):
+        positions = [(i, j) for i in range(image.shape[1]) for j in range(image.shape[2])]
+        scores = softmax([(u * (image[:, i, j] + g)).sum() for i, j in positions])
+        rows.append(sum(a * image[:, i, j] for a, (i, j) in zip(scores, positions)))
+    return torch.stack(rows)
+
+
+def learn_to_pay_head(maps, p):
+    """Class scores from one linear layer on all summaries side by side."""
+    context = global_mean(maps[-1])
+    parts = []
+    for index, local in enumerate(maps[:-1]):
+        prefix = f'attention.{index}.'
+        own = {k.removeprefix(prefix): v for k, v in p.items() if k.startswith(prefix)}
+        parts.append(learn_to_pay(local, context, own))
+    return linear(torch.cat(parts, 1), p['classifier.weight'], p['classifier.bias'])
