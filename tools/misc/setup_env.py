@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import glob
 import hashlib
 import json
 import os
@@ -30,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / 'requirements'
 MIM = 'onedl-mim==0.5.1'
+PYTHON = sys.version_info[:2]  # of this process, which the environment is made from
 GIB = 1024**3
 # Measured on Linux with Python 3.11: the environment itself, and what pip unpacks on the way.
 VENV_BYTES, TEMP_BYTES = 8 * GIB, 4 * GIB
@@ -62,8 +62,8 @@ CAUSES = (
     ),
     (
         r'No matching distribution found for (?P<what>\S+)',
-        'The package registry has no {what} for this Python and machine: check PIP_INDEX_URL, '
-        'PIP_NO_INDEX and pip.conf, or try another Python with make PYTHON=python3.11 setup.',
+        'The package registry has no {what} for this Python and machine, or does not answer: '
+        'check the network, PIP_INDEX_URL and PIP_NO_INDEX, or try make PYTHON=python3.11 setup.',
     ),
 )
 
@@ -117,6 +117,8 @@ class Progress:
             if done > first:
                 left = (now - since) / (done - first) * (total - done)
                 self.note += f', about {duration(left)} left'
+        elif 'Retrying (' in line:
+            self.note = 'no answer from the package registry, trying again'
         elif line.startswith('Installing collected packages'):
             self.note = f'installing {line.count(",") + 1} packages'
         elif re.match(r'(Collecting|Downloading|Building) ', line):
@@ -212,12 +214,18 @@ def _pump(stream, output):
 # ---------------------------------------------------------------- the environment
 
 
+def version_text(version):
+    """``(3, 11)`` -> ``'3.11'``."""
+    return '.'.join(map(str, version))
+
+
 class Environment:
     """The virtual environment, its state file and its log."""
 
     def __init__(self, path):
         self.path = Path(os.path.abspath(path))
         self.python = self.path / 'bin' / 'python'
+        self.site_packages = self.path / 'lib' / f'python{version_text(PYTHON)}' / 'site-packages'
         self.state_file = self.path / 'mmattn-setup.json'
         self.log = self.path / 'mmattn-setup.log'
 
@@ -259,19 +267,19 @@ class Environment:
         temporary.write_text(json.dumps({'state': state}) + '\n', encoding='utf-8')
         os.replace(temporary, self.state_file)
 
-    def pip(self, arguments, label, **options):
+    def pip(self, arguments, label, env=None, **options):
         """Run pip in the environment; a failure becomes one sentence."""
         command = [self.python, '-m', 'pip', *arguments]
+        env = {'PIP_USER': '0', **(env or {})}
         try:
-            return run(command, label, self.log, **options)
+            return run(command, label, self.log, env, **options)
         except CommandError as error:
             raise SetupError(explain(error.output, self.log)) from None
 
-    def install(self, arguments, label, env=None, **options):
-        constraints = ['-c', REQUIREMENTS / 'build.txt', '-c', REQUIREMENTS / 'constraints.txt']
+    def install(self, arguments, label, **options):
         flags = ['install', '--no-input', '--disable-pip-version-check', '--progress-bar', 'off']
-        env = {'PIP_USER': '0', **(env or {})}
-        return self.pip([*flags, *constraints, *arguments], label, env=env, **options)
+        pins = ['-c', REQUIREMENTS / 'constraints.txt']
+        return self.pip([*flags, *pins, *arguments], label, **options)
 
     def quiet(self, *arguments):
         """Run the environment's Python; returns (exit code, output)."""
@@ -286,15 +294,10 @@ class Environment:
         )
         return done.returncode, done.stdout
 
-    def site_packages(self):
-        return [Path(path) for path in glob.glob(str(self.path / 'lib' / 'python*/site-packages'))]
-
     def installed(self, name):
         """The installed version of a distribution, or None."""
-        pattern = re.sub(r'[-_.]+', '_', name) + '-*.dist-info'
-        for folder in self.site_packages():
-            for found in folder.glob(pattern):
-                return found.name[: -len('.dist-info')].rsplit('-', 1)[1]
+        for found in self.site_packages.glob(name.replace('-', '_') + '-*.dist-info'):
+            return found.name[: -len('.dist-info')].rsplit('-', 1)[1]
         return None
 
 
@@ -337,12 +340,21 @@ def only_one(path):
 # ---------------------------------------------------------------- checks before any work
 
 
-def check_python(version=sys.version_info, executable=sys.executable):
-    if not (3, 10) <= tuple(version[:2]) <= (3, 12):
+def check_python():
+    if not (3, 10) <= PYTHON <= (3, 12):
         raise SetupError(
-            f'mmattn is set up with Python 3.10, 3.11 or 3.12, and {executable} is '
-            f'{version[0]}.{version[1]}: install one of them (Debian: apt-get install python3 '
+            f'mmattn is set up with Python 3.10, 3.11 or 3.12, and {sys.executable} is '
+            f'{version_text(PYTHON)}: install one of them (Debian: apt-get install python3 '
             'python3-venv python3-dev) and name it with make PYTHON=/path/to/python3.11 setup.'
+        )
+
+
+def check_same_python(env):
+    have, asked = env.version(), version_text(PYTHON)
+    if have not in (None, asked):
+        raise SetupError(
+            f'VENV={env} is made with Python {have}, and PYTHON={sys.executable} is {asked}: '
+            f'remove it with rm -r {env}, or name another folder with make VENV=PATH setup.'
         )
 
 
@@ -393,8 +405,8 @@ def compiler():
     if not header.is_file():
         raise SetupError(
             f'mmcv has to be compiled and the Python headers are missing ({header}): install '
-            f'them (Debian: apt-get install python{sys.version_info[0]}.{sys.version_info[1]}-dev'
-            '), or name a folder with a built wheel with make MMCV_WHEELS=PATH setup.'
+            f'them (Debian: apt-get install python{version_text(PYTHON)}-dev), '
+            'or name a folder with a built wheel with make MMCV_WHEELS=PATH setup.'
         )
     return found
 
@@ -404,18 +416,12 @@ def compiler():
 
 def make_venv(env):
     """Create the environment, or check that the one that is there can be used."""
-    asked = '{}.{}'.format(*sys.version_info[:2])
     have = env.version()
     ours = env.state() is not None
     if env.path.exists() and not ours and have is None and not is_empty(env.path):
         raise SetupError(
             f'VENV={env} exists and is no virtual environment: name a new folder or an '
             'environment.'
-        )
-    if have is not None and have != asked:
-        raise SetupError(
-            f'VENV={env} is made with Python {have}, and PYTHON is {asked}: remove it with '
-            f'rm -r {env}, or name another one with make VENV=PATH setup.'
         )
     if have is not None and not ours:
         for name in ('mmcv', 'mmcv_full', 'mmdet'):
@@ -434,9 +440,11 @@ def make_venv(env):
             f'VENV={env} has no pip: add it with {env.python} -m ensurepip, or name another '
             'folder with make VENV=PATH setup.'
         )
-    if ours:  # half made, or its Python is gone
-        for name in ('bin', 'lib', 'include'):
-            shutil.rmtree(env.path / name, ignore_errors=True)
+    # From here on: nothing there yet, half made, or its Python was removed.
+    for link in (env.path / 'bin').glob('python*'):
+        link.unlink()
+    for part in [*env.site_packages.glob('pip'), *env.site_packages.glob('pip-*.dist-info')]:
+        shutil.rmtree(part)
     env.path.mkdir(parents=True, exist_ok=True)
     env.write_state('unfinished')
     base = getattr(sys, '_base_executable', None) or sys.executable
@@ -445,7 +453,8 @@ def make_venv(env):
     except CommandError:
         raise SetupError(
             f'{base} cannot make virtual environments: install the missing part (Debian: '
-            f'apt-get install python{asked}-venv) and run make setup again (log: {env.log}).'
+            f'apt-get install python{version_text(PYTHON)}-venv) and run make setup again '
+            f'(log: {env.log}).'
         ) from None
 
 
@@ -459,13 +468,12 @@ def drop_half_installed(env):
     pip writes a package's files first and its INSTALLER last, but takes a package for installed
     as soon as its METADATA is there.
     """
-    for folder in env.site_packages():
-        for info in folder.glob('*.dist-info'):
-            if not (info / 'INSTALLER').is_file() or not (info / 'RECORD').is_file():
-                print(f'  installing {info.name} again: it was interrupted', flush=True)
-                shutil.rmtree(info)
-        for leftover in folder.glob('~*'):  # pip's own half-removed packages
-            shutil.rmtree(leftover, ignore_errors=True)
+    for info in env.site_packages.glob('*.dist-info'):
+        if not (info / 'INSTALLER').is_file() or not (info / 'RECORD').is_file():
+            print(f'  {info.name} was interrupted: installing it again', flush=True)
+            shutil.rmtree(info)
+    for leftover in env.site_packages.glob('~*'):  # what pip was removing
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def mmcv_pin():
@@ -483,7 +491,7 @@ def mmcv_works(env):
 def has_built_wheel(env):
     """Whether pip kept a wheel from an earlier build for this Python."""
     code, output = env.quiet('-m', 'pip', 'cache', 'list', mmcv_pin()[0].replace('-', '_'))
-    tag = '-cp{}{}-'.format(*sys.version_info[:2])
+    tag = '-cp{}{}-'.format(*PYTHON)
     return code == 0 and any(tag in line for line in output.splitlines())
 
 
@@ -516,7 +524,7 @@ def install_mmcv(env, wheel_folder):
 
 def install_mmcv_from_folder(env, folder, arguments):
     name, version = mmcv_pin()
-    pattern = f'{name.replace("-", "_")}-{version}-cp{{}}{{}}-*.whl'.format(*sys.version_info[:2])
+    pattern = f'{name.replace("-", "_")}-{version}-cp{{}}{{}}-*.whl'.format(*PYTHON)
     wheels = sorted(Path(folder).glob(pattern))
     if not wheels:
         held = ', '.join(sorted(path.name for path in Path(folder).glob('*.whl'))) or 'no wheel'
@@ -536,7 +544,7 @@ def install_mmcv_from_folder(env, folder, arguments):
 
 def install_mmcv_with_mim(env, arguments):
     """Try the wheels that the OneDL project publishes; returns whether one works."""
-    if sys.version_info[:2] not in ((3, 10), (3, 12)) or not sys.platform.startswith('linux'):
+    if PYTHON not in ((3, 10), (3, 12)) or not sys.platform.startswith('linux'):
         return False  # none are published
     name, version = mmcv_pin()
     tool = env.path / 'mim-tool'  # beside the environment's packages: mim brings its own numpy
@@ -595,12 +603,16 @@ def set_up(env, wheel_folder):
     if env.state() == 'unfinished':
         drop_half_installed(env)
     env.write_state('unfinished')
-    will_compile = sys.version_info[:2] == (3, 11) and not wheel_folder
+    will_compile = PYTHON == (3, 11) and not wheel_folder
     if will_compile and env.installed(mmcv_pin()[0]) is None and not has_built_wheel(env):
         compiler()  # before any download
     env.install(['-r', REQUIREMENTS / 'build.txt'], 'torch and build tools (4 GB the first time)')
     env.install(
-        ['-r', REQUIREMENTS / 'hosts.txt', '-r', REQUIREMENTS / 'dev.txt'],
+        [
+            part
+            for name in ('build', 'hosts', 'dev')
+            for part in ('-r', REQUIREMENTS / f'{name}.txt')
+        ],
         'mmdet, mmengine, mmpretrain and test tools',
     )
     if not mmcv_works(env):
@@ -627,6 +639,7 @@ def main(argv=None):
     try:
         check_platform()
         check_python()
+        check_same_python(env)
         check_wheel_folder(args.mmcv_wheels)
         if not env.is_ready():
             with only_one(env.path):
