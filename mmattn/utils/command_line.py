@@ -1,0 +1,227 @@
+"""What ``tools/train.py`` and ``tools/test.py`` share: options, config, processes, failures."""
+
+import argparse
+import difflib
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
+
+from mmattn.utils.data_checks import (
+    broken_picture_sentence,
+    check_data,
+    find_broken_pictures,
+    picture_paths,
+)
+
+__all__ = [
+    'add_shared_options',
+    'check_and_report',
+    'load_config',
+    'parse_options',
+    'run',
+    'start_processes',
+]
+
+# What mmengine's runner reads from a config, and what tools and hosts add to that.
+_RUNNER_KEYS = {
+    'model', 'work_dir', 'train_dataloader', 'val_dataloader', 'test_dataloader', 'train_cfg',
+    'val_cfg', 'test_cfg', 'auto_scale_lr', 'optim_wrapper', 'param_scheduler', 'val_evaluator',
+    'test_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume',
+    'launcher', 'env_cfg', 'log_processor', 'log_level', 'visualizer', 'default_scope',
+    'randomness', 'experiment_name', 'runner_type', 'custom_imports', 'model_wrapper_cfg',
+    'find_unused_parameters', 'sync_bn', 'compile', 'tta_model', 'tta_pipeline', 'vis_backends',
+}  # fmt: skip
+
+
+def add_shared_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options both tools have, under the names of the mm family."""
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='change settings of the config, e.g. train_dataloader.batch_size=4 model.neck.norm=GN;'
+        ' a list is KEY="[a,b]" or KEY=a,b, without blanks',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='how several processes were started (dist_*.sh and slurm_*.sh set this)',
+    )
+    parser.add_argument(
+        '--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        '--skip-data-checks', action='store_true', help='do not look at the data before the run'
+    )
+
+
+def load_config(path: str, options: dict, launcher: str, work_dir: str | None) -> Config:
+    """Read a config and apply the command line to it.
+
+    Args:
+        path: The config file.
+        options: What ``--cfg-options`` gave.
+        launcher: What ``--launcher`` gave.
+        work_dir: What ``--work-dir`` gave; without it the config's own, else
+            ``work_dirs/NAME_OF_THE_CONFIG``.
+
+    Returns:
+        Config: The config to run.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no config, or an option sets something that nothing reads.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'config: {path} does not exist (looked from {Path.cwd()})')
+    try:
+        cfg = Config.fromfile(path)
+    except (SyntaxError, OSError, KeyError, TypeError) as error:
+        raise ValueError(f'config: {path} cannot be read: {error}') from error
+    _check_options(cfg, options)
+    cfg.merge_from_dict(options)
+    if 'model' not in cfg:
+        near = difflib.get_close_matches('model', cfg.keys(), 1)
+        hint = f'; it has {near[0]!r}' if near else ''
+        raise ValueError(f'config: {path} has no model{hint}')
+    cfg.launcher = launcher
+    if work_dir or not cfg.get('work_dir'):
+        cfg.work_dir = work_dir or os.path.join('work_dirs', Path(path).stem)
+    return cfg
+
+
+def parse_options(pairs: list[str]) -> dict:
+    """Read ``KEY=VALUE`` words as ``--cfg-options`` does."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, default={})
+    return parser.parse_args(['--cfg-options', *pairs] if pairs else []).cfg_options
+
+
+def _check_options(cfg: Config, options: dict) -> None:
+    """An option whose first word is misspelt would be a new setting that nothing reads."""
+    known = set(cfg.keys()) | _RUNNER_KEYS
+    for option in options:
+        name = option.split('.')[0]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f', did you mean {near[0]!r}?' if near else ''
+            raise ValueError(f'--cfg-options {option}: the config has no {name!r}{hint}')
+
+
+def start_processes(cfg: Config) -> None:
+    """Let several processes on a machine without a GPU find each other.
+
+    mmengine starts the processes' group itself, but always asks for a GPU. Without one the group
+    is started here, over gloo, and the wrapper is told to stay on the CPU.
+    """
+    import torch
+    from mmengine.device import get_device
+
+    if cfg.launcher == 'none' or get_device() != 'cpu':
+        return
+    if cfg.launcher != 'pytorch':
+        raise ValueError(
+            f'--launcher {cfg.launcher} needs a GPU in every process; on CPUs use dist_train.sh '
+            '(--launcher pytorch)'
+        )
+    torch.distributed.init_process_group('gloo')
+    cfg.env_cfg.dist_cfg = dict(backend='gloo')
+    wrapper = dict(
+        broadcast_buffers=False,
+        find_unused_parameters=cfg.get('find_unused_parameters', False),
+        **(cfg.get('model_wrapper_cfg') or {}),
+    )
+    cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+    print_log('No GPU: the processes run on the CPU and talk over gloo.', logger='current')
+
+
+def check_and_report(cfg: Config, splits: tuple) -> None:
+    """Check the data once, in the first process, and print what a person should know."""
+    first = all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID'))
+    if first:
+        for note in check_data(cfg, splits):
+            print(f'note: {note}', file=sys.stderr, flush=True)
+
+
+def run(name: str, work, cfg_of, splits: tuple) -> int:
+    """Do the work; end a failure with one sentence that says what to do.
+
+    A mistake found by mmattn is answered by its sentence alone. After a failure inside a host the
+    stack is shown too, and our sentence comes last.
+
+    Args:
+        name: The tool's name, put before the sentence.
+        work (Callable): What to do.
+        cfg_of (Callable): Gives the config as far as it is known, or None.
+        splits: The splits of the config in use.
+
+    Returns:
+        int: The exit code.
+    """
+    try:
+        work()
+    except KeyboardInterrupt:
+        print(f'{name}: interrupted; train again with --resume to go on', file=sys.stderr)
+        return 130
+    except Exception as error:
+        sentence = explain(error, cfg_of(), splits)
+        if sentence is None:
+            raise
+        if not _is_ours(error):
+            traceback.print_exc()
+        print(f'{name}: {sentence}', file=sys.stderr)
+        return 1
+    return 0
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what caused it, the first cause last."""
+    errors = [error]
+    while (cause := errors[-1].__cause__ or errors[-1].__context__) and cause not in errors:
+        errors.append(cause)
+    return errors
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether some error of the chain was raised by a line of mmattn."""
+    for link in _chain(error):
+        frames = traceback.extract_tb(link.__traceback__)
+        if frames and Path(__file__).parents[1] in Path(frames[-1].filename).parents:
+            return isinstance(link, ValueError | TypeError | LookupError | OSError | ImportError)
+    return False
+
+
+def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ()) -> str | None:
+    """Turn a failure into one sentence for the user; None if there is nothing to add to it.
+
+    Args:
+        error: What was raised.
+        cfg: The config, to look for the picture that a decoder choked on.
+        splits: The splits of the config in use.
+    """
+    text = str(error)
+    if found := re.search(r'failed to load image: (.+)', text):
+        return broken_picture_sentence(found[1].strip(), 'it is no picture that can be decoded')
+    if 'imdecode' in text and cfg is not None:
+        broken = find_broken_pictures(picture_paths(cfg, splits))
+        if broken:
+            return broken_picture_sentence(*next(iter(broken.items())))
+    if found := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
+        return f'the config gives {found[1]} an argument it does not have: {found[2]!r}'
+    if 'PytorchStreamReader' in text or 'unpickling' in text.lower():
+        return (
+            'the checkpoint cannot be read, its file is damaged or was not written to the end: '
+            f'{text.splitlines()[0]}; take an older one'
+        )
+    if _is_ours(error):
+        message = error.args[0] if isinstance(error, KeyError) and error.args else text
+        return re.sub(r'^class `\w+` in \S+: ', '', str(message))
+    return None

@@ -1,0 +1,60 @@
+"""Read back what a run wrote into its work dir."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+__all__ = ['read_scalars', 'write_json']
+
+
+def read_scalars(work_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
+    """Collect the curves of a training, over all its resumed parts.
+
+    Args:
+        work_dir: The ``--work-dir`` of the run.
+
+    Returns:
+        dict: Name to ``(step, value)`` in the order of the steps. Where a part was trained twice
+        (after an interruption), the later value counts.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):  # folders are timestamps
+        for line in path.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:  # the run was killed in the middle of a line
+                continue
+            step = entry.get('step', entry.get('iter'))
+            if step is None:
+                continue
+            for name, value in entry.items():
+                if isinstance(value, int | float) and name != 'step':
+                    curves.setdefault(name, {})[step] = value
+    return {name: sorted(points.items()) for name, points in curves.items()}
+
+
+def write_json(path: str | Path, content: dict, merge: bool = False) -> dict:
+    """Write a JSON file in one piece, so that no reader ever sees half of it.
+
+    Args:
+        path: The file; its folder is made.
+        content: What to write.
+        merge: Keep other keys of a file that is there.
+
+    Returns:
+        dict: What the file holds now.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if merge:
+        try:
+            content = {**json.loads(path.read_text()), **content}
+        except (OSError, ValueError, TypeError):
+            pass
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    with os.fdopen(handle, 'w') as file:
+        file.write(json.dumps(content, indent=1) + '\n')
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+    return content
