@@ -1,0 +1,117 @@
+"""Parameters and multiply-accumulates of a network, and what each inserted module adds."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmattn.convs.aa_conv import AAConv2d
+from mmattn.convs.aw_conv import AWConv2d
+from mmattn.layers._gate import Gate
+
+__all__ = ['Complexity', 'Cost', 'measure_complexity']
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters and multiply-accumulates (the figure papers print as "FLOPs")."""
+
+    params: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Complexity(Cost):
+    """Cost of a network for one call; ``added`` is by module name, in the network's order."""
+
+    added: dict[str, Cost] = field(default_factory=dict)
+
+
+def measure_complexity(model: nn.Module, *inputs, **options) -> Complexity:
+    """Run a model once in eval mode and count what it computes.
+
+    Counted where torch executes it, so functional code is counted like modules: convolutions,
+    linear layers and matrix products, without biases, norms and element-wise functions, except
+    for one: an AW-convolution also counts its product A * K, ``C2 * C1 / groups * h * w`` for
+    each picture, whichever way the engine takes (METHODS: the papers' tables include it).
+
+    Args:
+        model: any module; its mode and gradients are left as they were.
+        inputs, options: passed to ``model``; one picture gives the figure papers print. Tensors
+            on the ``meta`` device (with the model there too) compute nothing.
+
+    Returns:
+        The totals, and for every inserted gate its whole cost, for every drop-in convolution
+        what it costs beyond the plain one.
+    """
+    counter = _Counter()
+    handles = []
+    for name, module in model.named_modules():
+        if _is_inserted(module):
+            handles.append(module.register_forward_pre_hook(counter.enter))
+            handles.append(module.register_forward_hook(counter.leave(name)))
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.no_grad(), counter.mode:
+            model(*inputs, **options)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    added = {
+        name: Cost(_added_params(model.get_submodule(name)), macs)
+        for name, macs in counter.added.items()
+    }
+    params = sum(parameter.numel() for parameter in model.parameters())
+    return Complexity(params, counter.total(), added)
+
+
+class _Counter:
+    """torch's own counter, read before and after every inserted module."""
+
+    def __init__(self) -> None:
+        self.mode = FlopCounterMode(display=False)
+        self.products = 0  # A * K of the AW-convolutions
+        self.added: dict[str, int] = {}
+        self._before: list[int] = []
+
+    def total(self) -> int:
+        return self.mode.get_total_flops() // 2 + self.products  # torch counts 2 a product
+
+    def enter(self, module: nn.Module, inputs: tuple) -> None:
+        self._before.append(self.total())
+
+    def leave(self, name: str):
+        def hook(module: nn.Module, inputs: tuple, out: Tensor) -> None:
+            own_attention = module if isinstance(module, AWConv2d) else None
+            if isinstance(module, AAConv2d) and module.branch is not None:
+                own_attention = module
+            if own_attention is not None:
+                self.products += inputs[0].shape[0] * own_attention.weight.numel()
+            cost = self.total() - self._before.pop() - _plain_macs(module, out)
+            if not self._before:  # part of another inserted module otherwise
+                self.added[name] = self.added.get(name, 0) + cost
+
+        return hook
+
+
+def _is_inserted(module: nn.Module) -> bool:
+    return isinstance(module, (Gate, AWConv2d, AAConv2d))
+
+
+def _plain_macs(module: nn.Module, out: Tensor) -> int:
+    """What the plain convolution in the module's place would compute."""
+    if not isinstance(module, nn.Conv2d):
+        return 0
+    return out.numel() * module.weight[0].numel()
+
+
+def _added_params(module: nn.Module) -> int:
+    params = sum(parameter.numel() for parameter in module.parameters())
+    if isinstance(module, nn.Conv2d):
+        plain = module.out_channels * module.weight[0].numel()
+        params -= plain + (module.out_channels if module.bias is not None else 0)
+    return params
