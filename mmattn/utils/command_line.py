@@ -46,7 +46,7 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
         action=DictAction,
         default={},
         metavar='KEY=VALUE',
-        help='change settings of the config, e.g. train_dataloader.batch_size=4 model.neck.norm=GN;'
+        help='change settings of the config, e.g. train_dataloader.batch_size=4 randomness.seed=1;'
         ' a list is KEY="[a,b]" or KEY=a,b, without blanks',
     )
     parser.add_argument(

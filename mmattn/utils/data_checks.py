@@ -185,8 +185,9 @@ def _check_evaluator(cfg, split: str) -> list[str]:
         own = os.path.join(data.get('data_root') or '', data.get('ann_file') or '')
         if not Path(ann_file).is_file():
             raise FileNotFoundError(
-                f'{split}_evaluator.ann_file: {ann_file} does not exist; the data set reads {own}: '
-                f'give the evaluator the same, --cfg-options {split}_evaluator.ann_file={own}'
+                f'{split}_evaluator.ann_file: {ann_file} does not exist; the data set reads '
+                f'{own}: give the evaluator the same, --cfg-options '
+                f'{split}_evaluator.ann_file={own}'
             )
         if data.get('ann_file') and os.path.abspath(own) != os.path.abspath(ann_file):
             notes.append(

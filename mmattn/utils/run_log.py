@@ -1,5 +1,6 @@
 """Read back what a run wrote into its work dir."""
 
+import contextlib
 import json
 import os
 import tempfile
@@ -48,10 +49,8 @@ def write_json(path: str | Path, content: dict, merge: bool = False) -> dict:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if merge:
-        try:
+        with contextlib.suppress(OSError, ValueError, TypeError):
             content = {**json.loads(path.read_text()), **content}
-        except (OSError, ValueError, TypeError):
-            pass
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     with os.fdopen(handle, 'w') as file:
         file.write(json.dumps(content, indent=1) + '\n')
