@@ -15,6 +15,7 @@ _LOCATIONS = {
     'mmattn.convs': '',
     'mmattn.backbones': 'mmdet',
     'mmattn.necks': 'mmdet',
+    'mmattn.heads': 'mmpretrain',
 }
 
 
