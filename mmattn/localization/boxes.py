@@ -159,11 +159,15 @@ def upsample(maps, size, rule=RULES['gradcam-0.15']):
 def stretch(maps, top=255):
     """Stretches each map to 0..``top`` by its own minimum and maximum; constant maps become zero.
 
+    A range of less than 1e-5 of the values counts as constant: it is what a bicubic resize in
+    single precision makes of a constant.
+
     Shape: ``(N, H, W) -> (N, H, W)``, float.
     """
     low = maps.amin((1, 2), keepdim=True)
-    span = maps.amax((1, 2), keepdim=True) - low
-    flat = span <= 0
+    high = maps.amax((1, 2), keepdim=True)
+    span = high - low
+    flat = span <= 1e-5 * torch.maximum(high.abs(), low.abs())
     return torch.where(flat, maps.new_zeros(()), (maps - low) / span.masked_fill(flat, 1)) * top
 
 

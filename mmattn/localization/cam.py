@@ -251,8 +251,8 @@ class ScoreMaps:
         with torch.no_grad():
             logits = self._forward(x, want_grad=False)
             classes = _class_indices(classes, logits)
-            act = self._maps_of(self._seen[self.names[0]][-1], x).float()
-            grad = self._weight[classes]  # (N, K, C)
+            act = _full(self._maps_of(self._seen[self.names[0]][-1], x))
+            grad = self._weight[classes].to(act.dtype)  # (N, K, C)
             if self.method != 'cam':
                 grad = grad / (act.shape[-2] * act.shape[-1])
             maps = weigh(self.method, grad[..., None, None], act)
@@ -281,9 +281,9 @@ class ScoreMaps:
         """One call's map; ``grad`` is ``(K, N, ...)`` or None."""
         if grad is None:
             raise ValueError(f'the class scores do not depend on layer {name}')
-        act = self._maps_of(tensor.detach(), x).float()
+        act = _full(self._maps_of(tensor.detach(), x))
         k, n = grad.shape[:2]
-        grad = self._maps_of(grad.flatten(0, 1), x).float().unflatten(0, (k, n)).transpose(0, 1)
+        grad = _full(self._maps_of(grad.flatten(0, 1), x)).unflatten(0, (k, n)).transpose(0, 1)
         return weigh(self.method, grad, act)
 
     def _join_steps(self, steps, name):
@@ -323,6 +323,11 @@ class ScoreMaps:
     def _check_open(self):
         if self._state is None:
             raise RuntimeError('ScoreMaps works inside a with block: with ScoreMaps(...) as maps:')
+
+
+def _full(tensor):
+    """Half precision to float32; other types as they are."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
 def _gradients(scores, tensors):

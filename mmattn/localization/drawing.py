@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from .boxes import boxes_from_maps, upsample
 from .pictures import read_picture
 
-TRUE_COLOUR, BOX_COLOUR = '#12b76a', '#ff3d8b'
+TRUE_COLOUR, BOX_COLOUR, HALO = '#ffffff', '#ff2d87', '#101828'
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ def _ask(scores, label):
     return torch.full((len(scores), 1), label, device=scores.device)
 
 
-def heat_rgba(heat, strength=0.65):
+def heat_rgba(heat, strength=0.6):
     """A map as colour with transparency: nothing where it is zero.
 
     Shape: ``(H, W)`` in 0..1 -> ``(H, W, 4)`` uint8.
     """
     colour = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
-    alpha = (strength * 255 * np.sqrt(heat)).astype(np.uint8)
+    alpha = (strength * 255 * heat**0.75).astype(np.uint8)
     return np.dstack([colour, alpha])
 
 
@@ -107,6 +107,8 @@ def draw(overlay, max_side=900):
         for box in boxes:
             corners = [round(v * factor) for v in box]
             corners[2:] = [max(corners[2] - 1, corners[0]), max(corners[3] - 1, corners[1])]
+            around = [corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1]
+            pen.rectangle(around, outline=HALO, width=width + 2)
             pen.rectangle(corners, outline=colour, width=width)
     both = Image.new('RGB', (2 * new[0] + 8, new[1]), 'white')
     both.paste(plain, (0, 0))

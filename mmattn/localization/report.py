@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 from mmengine.logging import print_log
 
-from .drawing import BOX_COLOUR, TRUE_COLOUR, card, explain
+from .drawing import BOX_COLOUR, HALO, TRUE_COLOUR, card, explain
 from .sweep import IOU_THRS
 
 MEANING = {
@@ -165,6 +165,7 @@ def write_report(work_dir, metrics, summary, cards, names, command, worst=20):
         command=command,
         true_colour=TRUE_COLOUR,
         box_colour=BOX_COLOUR,
+        halo=HALO,
     )
     path = Path(work_dir) / 'report.html'
     path.write_text(page, encoding='utf-8')

@@ -281,7 +281,7 @@ def linear_tail(model, forward, x, name, layout):
             expected = F.linear(pooled, module.weight.float(), bias)
             spread = float(expected.abs().max()) or 1.0
             if float((expected - logits).abs().max()) <= 1e-4 * spread:
-                return module.weight.detach().float()
+                return module.weight.detach()
     return None
 
 
