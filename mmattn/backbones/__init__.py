@@ -1,10 +1,54 @@
-"""Backbones with attention where no slot of the host reaches. They need mmdet."""
+"""Backbones with attention where no slot of the host reaches.
+
+Each needs mmdet or mmpretrain; the names of a host that is absent or broken say so when used.
+"""
 
 from mmattn import require_host
 
-require_host('mmdet')
+_problems = {}
 
-from mmattn.backbones.attend import Attend  # noqa: E402
-from mmattn.backbones.attention_resnet import AttentionResNet  # noqa: E402
+try:
+    require_host('mmdet')
+except ImportError as error:
+    _problems['mmdet'] = error
+else:
+    from mmattn.backbones.attend import Attend
+    from mmattn.backbones.attention_resnet import AttentionResNet
+    from mmattn.backbones.mobilenet_v1 import MobileNetV1
+    from mmattn.backbones.td_resnet import TDResNet
+    from mmattn.backbones.wide_resnet import WideResNet
 
-__all__ = ['Attend', 'AttentionResNet']
+try:
+    require_host('mmpretrain')
+except ImportError as error:
+    _problems['mmpretrain'] = error
+else:
+    from mmattn.backbones.td_convnext import TDConvNeXt
+    from mmattn.backbones.td_mobilenet_v3 import TDMobileNetV3
+
+_HOSTS = {
+    'Attend': 'mmdet',
+    'AttentionResNet': 'mmdet',
+    'MobileNetV1': 'mmdet',
+    'TDConvNeXt': 'mmpretrain',
+    'TDMobileNetV3': 'mmpretrain',
+    'TDResNet': 'mmdet',
+    'WideResNet': 'mmdet',
+}
+
+__all__ = [
+    'Attend',
+    'AttentionResNet',
+    'MobileNetV1',
+    'TDConvNeXt',
+    'TDMobileNetV3',
+    'TDResNet',
+    'WideResNet',
+]
+
+
+def __getattr__(name: str):
+    host = _HOSTS.get(name)
+    if host in _problems:
+        raise ImportError(f'{name} needs {host}: {_problems[host]}') from _problems[host]
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

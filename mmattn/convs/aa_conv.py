@@ -32,14 +32,15 @@ class AAConv2d(nn.Conv2d):
     to other map sizes, the outermost offsets staying the outermost; ``map_size=None`` is the
     form without relative encoding, which sees no positions at all.
 
-    Memory grows with the number of positions, not its square: the relative logits are folded
-    into the product of queries and keys, as H + W further channels.
+    Large maps are computed in blocks of queries (again in the backward pass), so memory stays
+    bounded where the square of the number of positions would not.
 
     Args:
         in_channels: C1.
         out_channels: C2, of which dv come from attention.
         kernel_size, stride, padding, dilation, bias, padding_mode, device, dtype: as
-            ``nn.Conv2d``; the padding must keep the size ("same"), so that both halves fit.
+            ``nn.Conv2d``; the padding must keep the size ("same"), so that both halves fit;
+            ``bias`` holds for the 1x1s of the attention as well.
         groups: 1, the paper knows no other.
         dk: channels of queries and keys; a float is the fraction of C2 (the paper's kappa),
             rounded to a multiple of ``num_heads`` with at least 20 channels a head.
@@ -115,8 +116,9 @@ class AAConv2d(nn.Conv2d):
 
         def pointwise(place, c1, c2, **options):
             if aw == place:
-                return AWConv2d(c1, c2, 1, reduction=reduction, norm=norm, **options, **kwargs)
-            return nn.Conv2d(c1, c2, 1, **options, **kwargs)
+                options.update(reduction=reduction, norm=norm)
+                return AWConv2d(c1, c2, 1, bias=bias, **options, **kwargs)
+            return nn.Conv2d(c1, c2, 1, bias=bias, **options, **kwargs)
 
         self.qkv = pointwise('qkv', in_channels, 2 * self_dk + self_dv, stride=self.stride)
         self.mix = pointwise('out', self_dv, self_dv)  # W_o
@@ -159,25 +161,14 @@ class AAConv2d(nn.Conv2d):
             for part in qkv.split((self.dk, self.dk, self.dv), 1)
         )  # each (N * heads, Ho * Wo, channels per head)
         q = q * (self.num_heads / self.dk) ** 0.5
+        relative = None
         if self.rel_h is not None:
-            q, k = self._with_positions(q, k, height, width)
-        out = attention(q, k, v)  # eq. 1, 3
+            grid = q.unflatten(1, (height, width))  # (N * heads, Ho, Wo, d)
+            rows = torch.einsum('nyxd,ysd->nyxs', grid, _offsets(self.rel_h, height, q))
+            cols = torch.einsum('nyxd,xsd->nyxs', grid, _offsets(self.rel_w, width, q))
+            relative = rows.flatten(1, 2), cols.flatten(1, 2)  # eq. 4
+        out = attention(q, k, v, relative=relative)  # eq. 1, 3
         return out.mT.reshape(x.shape[0], self.dv, height, width)
-
-    def _with_positions(self, q: Tensor, k: Tensor, height: int, width: int) -> tuple:
-        """Further channels whose products are the relative logits (equations 3 and 4).
-
-        A query gets its logit for every row and every column, a key the one-hot vectors of its
-        own row and column.
-        """
-        grid = q.unflatten(1, (height, width))  # (N * heads, Ho, Wo, d)
-        to_rows = torch.einsum('nyxd,ysd->nyxs', grid, _offsets(self.rel_h, height, q))
-        to_cols = torch.einsum('nyxd,xsd->nyxs', grid, _offsets(self.rel_w, width, q))
-        eye = [torch.eye(size, dtype=k.dtype, device=k.device) for size in (height, width)]
-        rows = eye[0].repeat_interleave(width, 0).expand(k.shape[0], -1, -1)  # (., L, Ho)
-        cols = eye[1].repeat(height, 1).expand(k.shape[0], -1, -1)  # (., L, Wo)
-        q = torch.cat((q, to_rows.flatten(1, 2), to_cols.flatten(1, 2)), 2)
-        return q, torch.cat((k, rows, cols), 2)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         for name, own in (('weight', self.weight), ('bias', self.bias)):

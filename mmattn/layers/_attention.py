@@ -13,47 +13,59 @@ __all__ = ['attention', 'plain_attention']
 MAX_SCORES = 2**24
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> Tensor:
+def attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float = 1.0,
+    relative: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """``softmax(scale * Q K^T) V`` for maps of any size, equal to :func:`plain_attention`.
 
-    Equal widths go to torch's fused kernels. Others are cut into blocks of queries of at most
+    Equal widths go to torch's fused kernel. Others are cut into blocks of queries of at most
     ``MAX_SCORES`` scores, which are computed again in the backward pass. A recorded graph (trace,
     ONNX, and for unequal widths ``torch.compile``) holds the plain form, right for every size.
 
-    Shape: ``(N, L, D), (N, S, D), (N, S, V) -> (N, L, V)``.
+    Args:
+        query, key, value: what attends to what.
+        scale: of the scores.
+        relative: a query's further scores for every row and for every column of the keys, which
+            are then a map of H x W positions.
+
+    Shape: ``(N, L, D), (N, S, D), (N, S, V) -> (N, L, V)``; ``relative`` (N, L, H), (N, L, W)
+    with S = H * W.
     """
     if torch.jit.is_tracing():
-        return plain_attention(query, key, value, scale)
-    if query.shape[2] == value.shape[2]:
-        return _fused(query, key, value, scale)
+        return plain_attention(query, key, value, scale, relative)
+    if query.shape[2] == value.shape[2] and relative is None:
+        heads = (t.unsqueeze(1) for t in (query, key, value))  # the fused kernels want a head axis
+        return F.scaled_dot_product_attention(*heads, scale=scale).squeeze(1)
     block = max(MAX_SCORES // (query.shape[0] * key.shape[1]), 1)
     if is_capturing() or block >= query.shape[1]:
-        return plain_attention(query, key, value, scale)
+        return plain_attention(query, key, value, scale, relative)
+    blocks = zip(query.split(block, 1), *(part.split(block, 1) for part in relative or ()))
     return torch.cat(
         [
-            checkpoint(plain_attention, part, key, value, scale, use_reentrant=False)
-            for part in query.split(block, 1)
+            checkpoint(plain_attention, q, key, value, scale, extra or None, use_reentrant=False)
+            for q, *extra in blocks
         ],
         1,
     )
 
 
-def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """As the fused kernels want it: a head axis, no strides, a multiple of 8 channels.
-
-    Without that torch quietly builds the whole matrix. Channels of zeros change nothing.
-    """
-    width = query.shape[2]
-    heads = [
-        F.pad(t, (0, -width % 8)).contiguous().unsqueeze(1)  # (N, 1, L or S, D)
-        for t in (query, key, value)
-    ]
-    out = F.scaled_dot_product_attention(*heads, scale=scale)
-    return out.squeeze(1)[:, :, :width]
-
-
-def plain_attention(query: Tensor, key: Tensor, value: Tensor, scale: float = 1.0) -> Tensor:
+def plain_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    scale: float = 1.0,
+    relative: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """``softmax(scale * Q K^T) V`` as written; the scores are at least float32."""
-    with torch.autocast(query.device.type, enabled=False):  # unscaled scores overflow float16
+    kind = 'cpu' if query.is_meta else query.device.type  # meta tensors have no autocast
+    with torch.autocast(kind, enabled=False):  # unscaled scores overflow float16
         scores = at_least_float32(query) @ at_least_float32(key).mT * scale  # (N, L, S)
+        if relative is not None:
+            rows, cols = relative
+            scores = scores.unflatten(2, (rows.shape[2], cols.shape[2]))  # (N, L, H, W)
+            scores = (scores + rows[..., None] + cols[:, :, None]).flatten(2)
         return scores.softmax(2).to(value.dtype) @ value  # (N, L, V)

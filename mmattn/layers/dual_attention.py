@@ -98,7 +98,7 @@ class ChannelAttention(Gate):
 
     def weigh(self, x: Tensor) -> Tensor:
         """The attended map alone, times beta."""
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast('cpu' if x.is_meta else x.device.type, enabled=False):
             rows = at_least_float32(x.flatten(2))  # (N, C, positions)
             energy = rows @ rows.mT  # (N, C, C)
             attn = (energy.amax(2, keepdim=True) - energy).softmax(2)  # eq. 3

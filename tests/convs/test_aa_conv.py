@@ -5,6 +5,7 @@ from mmcv.cnn import ConvModule
 from torch import nn
 
 from mmattn.convs import AAConv2d, AWConv2d
+from mmattn.layers import _attention
 from tests.reference import aa_conv as reference
 
 OPTIONS = dict(in_channels=3, out_channels=8, kernel_size=3, padding=1, dk=6, dv=4, num_heads=2)
@@ -162,3 +163,23 @@ def test_host_initialisation_leaves_the_embeddings():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         AAConv2d(**{**OPTIONS, **options})
+
+
+@pytest.mark.parametrize('map_size', [None, (5, 4)])
+def test_blocks_of_queries_change_nothing(map_size, monkeypatch):
+    conv = make(map_size=map_size)
+    x = torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True)
+
+    def run():
+        out = conv(x)
+        return out, torch.autograd.grad(out.square().sum(), [x, *conv.parameters()])
+
+    expected = run()
+    monkeypatch.setattr('mmattn.layers._attention.MAX_SCORES', 7 * 4 * 20)  # 7 of 20 queries
+    blocks = []
+    plain = _attention.plain_attention
+    monkeypatch.setattr(
+        _attention, 'plain_attention', lambda q, *a: blocks.append(q.shape[1]) or plain(q, *a)
+    )
+    torch.testing.assert_close(run(), expected, rtol=1e-9, atol=1e-9)
+    assert blocks[:3] == [7, 7, 6]
