@@ -163,6 +163,6 @@ def collate(items):
     """Stacks the readable pictures: ``(indices, batch (N, H, W, 3), geometries, failures)``."""
     good = [item for item in items if item[3] is None]
     failures = [(index, error) for index, _, _, error in items if error is not None]
-    arrays = [torch.from_numpy(np.ascontiguousarray(item[1])) for item in good]
+    arrays = [torch.from_numpy(np.array(item[1])) for item in good]
     batch = torch.stack(arrays) if arrays else torch.empty(0)
     return [item[0] for item in good], batch, [item[2] for item in good], failures

@@ -42,13 +42,17 @@ class Layout:
 
 @dataclass(frozen=True)
 class Visit:
-    """A module that returned a map: its name, layout, shape, and how often it was called."""
+    """A module that returned a map: its name, layout, shape, and how often it was called.
+
+    ``plain`` is False where the map came inside a tuple or list.
+    """
 
     name: str
     kind: str
     shape: tuple
     layout: Layout
     calls: int
+    plain: bool = True
 
 
 def find_layout(shape, input_size, kind=None):
@@ -122,12 +126,14 @@ def visit(model, forward, x):
         tensor = last_tensor(output)
         if tensor is None:
             return
-        if any(word in type(module).__name__ for word in _NOT_A_SOURCE):
+        kind = type(module).__name__
+        if 'Pool' in kind:
             pooled.append(tensor)
+        if any(word in kind for word in _NOT_A_SOURCE):
             return
         if any(tensor is other for other in pooled):
             return  # a container that ends with a pooling layer
-        events.append((name, type(module).__name__, tuple(tensor.shape)))
+        events.append((name, kind, tuple(tensor.shape), tensor is output))
 
     handles = [module.register_forward_hook(hook) for module in names]
     try:
@@ -137,11 +143,11 @@ def visit(model, forward, x):
         for handle in handles:
             handle.remove()
     last = {}
-    for name, kind, shape in events:
+    for name, kind, shape, plain in events:
         layout = find_layout(shape, x.shape[-2:])
         last.pop(name, None)
         if layout is not None:
-            last[name] = Visit(name, kind, shape, layout, calls[name])
+            last[name] = Visit(name, kind, shape, layout, calls[name], plain)
     return list(last.values()), logits
 
 
@@ -155,6 +161,7 @@ def choose(model, forward, x, visits):
     Raises:
         ValueError: No module returns a map.
     """
+    visits = [v for v in visits if v.plain] or visits
     if not visits:
         raise ValueError('no layer of this network returns a map of the proportions of its input')
     if visits[-1].layout.kind != 'tokens':

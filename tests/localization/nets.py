@@ -63,3 +63,25 @@ class Recurrent(nn.Module):
         for _ in range(3):
             out = torch.tanh(self.step(out)) + 0.5 * x
         return self.head(out.mean((2, 3)))
+
+
+def tiny():
+    """For ``python:tests.localization.nets:tiny``: four classes, 32 x 32 input."""
+    return gap_net(4, seed=3), dict(input_size=(32, 32), mean=[127] * 3, std=[64] * 3)
+
+
+def tiny_nan():
+    """A classifier whose weights hold NaN."""
+    net, values = tiny()
+    net[3].weight.data[0, 0, 0, 0] = float('nan')
+    return net, values
+
+
+def no_module():
+    """Returns something that is no network."""
+    return 'resnet'
+
+
+def unknown_value():
+    """Returns preprocessing that does not exist."""
+    return gap_net(), dict(sise=224)

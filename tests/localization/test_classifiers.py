@@ -1,0 +1,171 @@
+"""Loading classifiers from every kind of place, and one clear sentence for each mistake."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from mmattn.localization.classifiers import (
+    Classifier,
+    count_classes,
+    load_classifier,
+    load_weights,
+)
+from mmattn.localization.pictures import Preprocess
+from tests.localization.nets import gap_net
+
+NETS = 'python:tests.localization.nets:'
+
+
+def test_python_function():
+    found = load_classifier(NETS + 'tiny')
+    assert found.name == NETS + 'tiny'
+    assert found.preprocess == Preprocess((32, 32), (127,) * 3, (64,) * 3)
+    assert count_classes(found) == 4
+    assert found.model.training  # as it was
+
+
+def test_python_file_and_argument(tmp_path):
+    file = tmp_path / 'mine.py'
+    file.write_text(
+        'from torch import nn\n'
+        'def make(path=None):\n'
+        '    net = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))\n'
+        '    return net, dict(input_size=[2, 2], classes=[path, "b", "c"])\n'
+    )
+    found = load_classifier(f'python:{file}:make', 'weights.pth')
+    assert found.classes == ('weights.pth', 'b', 'c')
+    assert found.preprocess.input_size == (2, 2)
+
+
+def test_torchvision_with_weights_file(tmp_path):
+    tv = pytest.importorskip('torchvision').models
+    net = tv.resnet18(num_classes=7)
+    state = {f'module.{k}': v for k, v in net.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'w.pth')
+    found = load_classifier('torchvision:resnet18', str(tmp_path / 'w.pth'), num_classes=7)
+    assert count_classes(found) == 7
+    torch.testing.assert_close(found.model.fc.weight, net.fc.weight)
+    assert found.preprocess.mean == (123.675, 116.28, 103.53)
+    with pytest.raises(ValueError, match=r'fc.bias is \(7,\) there and \(1000,\) in the model'):
+        load_classifier('torchvision:resnet18', str(tmp_path / 'w.pth'))
+
+
+def test_timm():
+    pytest.importorskip('timm', reason='timm is not installed')
+    found = load_classifier('timm:resnet18', num_classes=5)
+    assert count_classes(found) == 5
+    assert found.preprocess.input_size == (224, 224)
+    assert found.preprocess.mean == pytest.approx((123.675, 116.28, 103.53))
+    with pytest.raises(ValueError, match="timm has no model 'resnet_x'"):
+        load_classifier('timm:resnet_x')
+
+
+MMPRETRAIN = """
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='ResNet', depth=18, init_cfg=dict(
+        type='Pretrained', checkpoint='torchvision://resnet18')),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=6, in_channels=512))
+data_preprocessor = dict(
+    num_classes=6, mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0], to_rgb={rgb})
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='ResizeEdge', scale=96),
+    dict(type='CenterCrop', crop_size=64)]
+"""
+
+
+@pytest.mark.parametrize('rgb', [True, False])
+def test_mmpretrain(tmp_path, rgb):
+    pytest.importorskip('mmpretrain', reason='mmpretrain is not installed')
+    config = tmp_path / 'c.py'
+    config.write_text(MMPRETRAIN.replace('{rgb}', str(rgb)))
+    found = load_classifier(f'mmpretrain:{config}')
+    assert count_classes(found) == 6
+    channels = 'rgb' if rgb else 'bgr'
+    assert found.preprocess == Preprocess((64, 64), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), channels)
+    state = dict(state_dict=found.model.state_dict())
+    state['meta'] = dict(dataset_meta=dict(classes=tuple('abcdef')))
+    torch.save(state, tmp_path / 'w.pth')
+    again = load_classifier(f'mmpretrain:{config}', str(tmp_path / 'w.pth'))
+    assert again.classes == tuple('abcdef')
+    x = torch.randn(2, 3, 64, 64)
+    for item in (found, again):
+        item.model.eval()
+    torch.testing.assert_close(found(x), again(x))
+
+    from mmattn.localization.cam import ScoreMaps
+
+    with ScoreMaps(again.model, forward=again.forward) as maps:
+        assert maps(x, torch.tensor([0, 1])).maps.shape == (2, 1, 2, 2)
+        assert maps.analytic
+        assert maps.names == ['backbone.layer4']
+    with ScoreMaps(again.model, forward=again.forward, target='backbone') as maps:
+        assert maps(x, torch.tensor([0, 1])).maps.shape == (2, 1, 2, 2)  # a tuple of maps
+
+
+@pytest.mark.parametrize(
+    ('spec', 'weights', 'message'),
+    [
+        ('resnet50', None, r"model must be one of mmpretrain:\.\.\., .* got 'resnet50'"),
+        ('onnx:x', None, 'model must be one of'),
+        ('torchvision:', None, 'model must be one of'),
+        ('torchvision:resnet51', None, "no model 'resnet51'; nearest: .*resnet50"),
+        ('torchvision:resnet18', 'nope.pth', 'must be IMAGENET1K_V1, DEFAULT or a checkpoint'),
+        ('python:tests.localization.nets', None, 'write python:package.module:function'),
+        (NETS + 'nope', None, "cannot be imported: .* no attribute 'nope'"),
+        ('python:no.such.module:f', None, "cannot be imported: No module named 'no'"),
+        ('python:no_such_file.py:f', None, 'cannot be imported'),
+        (NETS + 'no_module', None, 'must return an nn.Module, got str'),
+        (NETS + 'unknown_value', None, r"returned unknown values \['sise'\]; classes, input_size"),
+        (NETS + 'tiny_nan', None, 'weights hold NaN or infinity, first in 3.weight'),
+    ],
+)
+def test_mistakes(spec, weights, message):
+    with pytest.raises(ValueError, match=message):
+        load_classifier(spec, weights)
+
+
+def test_mmpretrain_mistakes():
+    pytest.importorskip('mmpretrain', reason='mmpretrain is not installed')
+    with pytest.raises(ValueError, match='mmpretrain:nope is no config file or model name'):
+        load_classifier('mmpretrain:nope')
+
+
+def test_checkpoints_that_do_not_fit(tmp_path):
+    net = gap_net(4)
+    with pytest.raises(ValueError, match='checkpoint .*nope.pth does not exist'):
+        load_weights(net, tmp_path / 'nope.pth')
+    (tmp_path / 'bad.pth').write_text('no checkpoint')
+    with pytest.raises(ValueError, match='checkpoint .*bad.pth cannot be read: '):
+        load_weights(net, tmp_path / 'bad.pth')
+    torch.save([1, 2], tmp_path / 'list.pth')
+    with pytest.raises(ValueError, match='holds a list, no state dict'):
+        load_weights(net, tmp_path / 'list.pth')
+    torch.save(gap_net(9).state_dict(), tmp_path / 'nine.pth')
+    with pytest.raises(ValueError, match=r'7.bias is \(9,\) there and \(4,\) in the model'):
+        load_weights(net, tmp_path / 'nine.pth')
+    state = {k: v for k, v in net.state_dict().items() if not k.startswith('3.')}
+    torch.save(state, tmp_path / 'part.pth')
+    with pytest.raises(ValueError, match='lacks 2 of 11 keys of the model, first 3.weight'):
+        load_weights(net, tmp_path / 'part.pth')
+
+
+def test_networks_that_are_no_classifier():
+    maps = Classifier(nn.Conv2d(3, 4, 3), Preprocess((8, 8)))
+    with pytest.raises(ValueError, match=r'scores of shape \(N, classes\), got \(1, 4, 6, 6\)'):
+        count_classes(maps)
+    wrong = Classifier(nn.Sequential(nn.Flatten(), nn.Linear(5, 2)), Preprocess((8, 8)))
+    with pytest.raises(ValueError, match='does not take an input of 8 x 8: '):
+        count_classes(wrong)
+
+
+def test_import_pulls_in_no_host():
+    code = (
+        'import sys, mmattn.localization, mmattn.localization.session\n'
+        'hosts = {"mmdet", "mmcv", "mmpretrain", "timm", "matplotlib"} & set(sys.modules)\n'
+        'assert not hosts, hosts'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
