@@ -34,8 +34,8 @@ class Attend(AddedParts):
 
     The result *is* the wrapped network: an instance of its class (and of ``Attend``), with its
     attributes, its ``init_cfg`` and its names in a checkpoint, so its old checkpoint loads with
-    exactly the new parameters missing. Gates live in its child ``attend``. New parameters are not
-    frozen by the network's ``frozen_stages``, new norms not kept in eval mode by its ``norm_eval``.
+    exactly the new parameters missing. Gates live in its child ``attend``. Its ``frozen_stages``
+    does not freeze new parameters, its ``norm_eval`` does not keep new norms in eval mode.
 
     Every rule of ``attention`` is one of
 
@@ -145,8 +145,9 @@ class Attend(AddedParts):
             )
         for name in matches:
             if isinstance(modules[name], _NORMS):
+                kind = type(modules[name]).__name__
                 raise ValueError(
-                    f'after must not name a norm, got {name!r} (a {type(modules[name]).__name__}); '
+                    f'after must not name a norm, got {name!r} ({kind}): '
                     'name the module around it or what follows it'
                 )
         return matches

@@ -174,7 +174,7 @@ class _BasicBlock(BasicBlock):
 
     @property
     def norm2(self):
-        norm = super().norm2
+        norm = getattr(self, self.norm2_name)
         gates = [getattr(self, name) for name in self.after_conv2_plugin_names]
         return _NormThenGates(norm, gates) if gates else norm
 
@@ -247,7 +247,7 @@ def _places(stages: Sequence | None, blocks, net: ResNet) -> dict:
             raise ValueError('stages must be left out when blocks is a dict, which names them')
         wanted = {stage: blocks[stage] for stage in _stages('blocks', list(blocks), net)}
     else:
-        wanted = {stage: blocks for stage in _stages('stages', stages, net)}
+        wanted = dict.fromkeys(_stages('stages', stages, net), blocks)
     return {stage: _indices(stage, chosen, net) for stage, chosen in wanted.items()}
 
 
