@@ -221,8 +221,8 @@ def run(classifier, pictures, settings, work_dir, device='cpu', workers=2, resum
         _open_work_dir(work_dir, identity, resume)
     barrier()
     done = done_keys(work_dir) if resume else set()
-    batches = fix_batches(len(pictures), settings.batch_size)
-    todo = [b for b in batches if any(pictures[i].key not in done for i in b)][rank::world]
+    batches = fix_batches(len(pictures), settings.batch_size)[rank::world]
+    todo = [b for b in batches if any(pictures[i].key not in done for i in b)]
     own_log = work_dir / (LOG_NAME if world == 1 else f'per_image.rank{rank}.jsonl')
     with Localizer(classifier, settings, device) as localizer:
         names = _prepare(localizer, pictures)

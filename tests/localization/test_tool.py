@@ -1,0 +1,216 @@
+"""tools/localize.py as a user runs it."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.localization.data import boxes_json, picture
+
+ROOT = Path(__file__).resolve().parents[2]
+NET = 'python:tests.localization.nets:tiny'
+
+
+def load_tool():
+    spec = importlib.util.spec_from_file_location('localize_tool', ROOT / 'tools/localize.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TOOL = load_tool()
+
+
+def call(*args):
+    return TOOL.main([str(a) for a in args])
+
+
+def basic(tmp_path, *extra, model=(NET,)):
+    images, path = boxes_json(tmp_path, 6)
+    options = ['--images', images, '--annotations', path, '--work-dir', tmp_path / 'out']
+    return call(*model, *options, '--workers', 0, *extra)
+
+
+def test_a_run(tmp_path, capsys):
+    assert basic(tmp_path, '--batch-size', 4) == 0
+    out = capsys.readouterr().out
+    assert 'top1_loc' in out
+    assert 'centre box' in out
+    assert f'report: {tmp_path}/out/report.html' in out
+    summary = json.loads((tmp_path / 'out/summary.json').read_text())
+    assert summary['images'] == 6
+    assert summary['rule']['name'] == 'gradcam-0.15'
+    assert summary['preprocess']['mean'] == [127, 127, 127]
+    names = {p.name for p in (tmp_path / 'out').iterdir()}
+    assert {'summary.json', 'per_image.jsonl', 'curves.png', 'report.html'} <= names
+
+
+def test_resume_and_forgotten_resume(tmp_path, capsys):
+    assert basic(tmp_path) == 0
+    assert basic(tmp_path) == 2
+    assert 'continue them with --resume' in capsys.readouterr().err
+    assert basic(tmp_path, '--resume') == 0
+
+
+def test_all_options(tmp_path):
+    flags = '--cam layercam --rule cam-0.30 --target-layer 3 --steps mean --maps top5'
+    flags += ' --iou-thr 0.4 --sweep-step 0 --input-size 40 48 --mean 1 2 3 --std 4 5 6'
+    flags += ' --interpolation bicubic --crop-from 56 --batch-size 5 --device cpu'
+    assert basic(tmp_path, *flags.split()) == 0
+    summary = json.loads((tmp_path / 'out/summary.json').read_text())
+    assert summary['cam'] == 'layercam'
+    assert summary['target_layer'] == ['3']
+    assert summary['closed_form'] is False
+    assert summary['rule']['threshold'] == 0.30
+    assert summary['iou_thr'] == 0.4
+    assert summary['max_box_acc'] is None
+    assert summary['preprocess'] == dict(
+        input_size=[40, 48],
+        mean=[1, 2, 3],
+        std=[4, 5, 6],
+        channels='rgb',
+        interpolation='bicubic',
+        crop_from=56,
+    )
+
+
+def test_config_with_an_own_rule(tmp_path):
+    config = tmp_path / 'c.py'
+    config.write_text("rule = dict(base='clova-v1', threshold=0.4, name='mine')\nbatch_size = 2\n")
+    assert basic(tmp_path, '--config', config, '--batch-size', 3) == 0
+    saved = json.loads((tmp_path / 'out/run.json').read_text())['settings']
+    assert (saved['rule']['name'], saved['rule']['threshold']) == ('mine', 0.4)
+    assert saved['batch_size'] == 3  # the command line wins
+
+
+def test_a_broken_picture_shows_in_the_exit_code(tmp_path, capsys):
+    images, path = boxes_json(tmp_path, 6)
+    (images / 'p2.png').write_bytes(b'nothing')
+    options = ['--images', images, '--annotations', path, '--work-dir', tmp_path / 'out']
+    assert call(NET, *options, '--workers', 0) == 1
+    assert 'unreadable             1' in capsys.readouterr().out
+
+
+def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
+    images, path = boxes_json(tmp_path, 6)
+    (images / 'p2.png').unlink()
+    picture(images / 'more.png', 9, 9)
+    options = ['--images', images, '--annotations', path, '--work-dir', tmp_path / 'out']
+    assert call(NET, *options, '--workers', 0) == 2
+    err = capsys.readouterr().err
+    assert '1 x missing file: p2.png: no such picture in the folder' in err
+    assert 'do not match (1 x missing file, 1 x picture without boxes); mend them, or' in err
+    assert call(NET, *options, '--workers', 0, '--allow-missing') == 0
+    summary = json.loads((tmp_path / 'out/summary.json').read_text())
+    assert summary['images'] == 5
+    assert summary['problems'] == {'missing file': 1, 'picture without boxes': 1}
+
+
+@pytest.mark.parametrize(
+    ('extra', 'message'),
+    [
+        (['--rule', 'x'], "rule must be one of gradcam-0.15, .* got 'x'"),
+        (['--target-layer', 'conv9'], "no layer 'conv9'; candidates: "),
+        (['--target-layer', '7'], "'7' gives no spatial map"),
+        (['--cam', 'cam', '--target-layer', '0'], 'cam needs global average pooling'),
+        (['--batch-size', '0'], 'batch size must be at least 1, got 0'),
+        (['--std', '0', '1', '1'], 'std above 0'),
+        (['--input-size', '1', '2', '3'], r'one or two numbers, got \[1, 2, 3\]'),
+        (['--crop-from', '8'], 'crop-from must be at least the input size 32, got 8'),
+        (['--device', 'tpu9'], "device: 'tpu9' is not known to torch"),
+        (['--workers', '-1'], 'workers must be 0 or more, got -1'),
+        (['--config', 'nope.py'], 'config nope.py does not exist'),
+        (['--steps', 'all'], "steps must be 'last' or 'mean'"),
+        (['--synsets', 'nope.txt'], 'synsets: nope.txt does not exist'),
+        (['--format', 'coco'], 'is no COCO file'),
+    ],
+)
+def test_bad_input_is_one_sentence(tmp_path, capsys, extra, message):
+    import re
+
+    assert basic(tmp_path, *extra) == 2
+    err = capsys.readouterr().err.strip()
+    assert err.startswith('localize: ')
+    assert '\n' not in err
+    assert re.search(message, err)
+
+
+@pytest.mark.parametrize(
+    ('model', 'message'),
+    [
+        (('resnet50',), 'model must be one of'),
+        ((NET, 'a', 'b'), 'a model and at most one checkpoint'),
+        (('torchvision:resnet18', 'nope.pth'), "that exists, got 'nope.pth'"),
+        (('timm:resnet18', 'nope.pth'), 'checkpoint nope.pth does not exist'),
+        (('python:tests.localization.nets:tiny_nan',), 'weights hold NaN'),
+        (('python:tests.localization.nets:mlp_net', '2'), 'has label 2'),
+    ],
+)
+def test_bad_models(tmp_path, capsys, model, message):
+    if model[0].startswith('timm'):
+        pytest.importorskip('timm', reason='timm is not installed')
+    if model[-1] == '2':  # two classes for four labels
+        file = tmp_path / 'two.py'
+        file.write_text('from tests.localization.nets import gap_net\nmake = lambda: gap_net(2)\n')
+        model = (f'python:{file}:make',)
+    assert basic(tmp_path, model=model) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_missing_arguments(capsys, tmp_path):
+    assert call(NET) == 2
+    assert '--images is needed (or --show PICTURE' in capsys.readouterr().err
+    config = tmp_path / 'c.py'
+    config.write_text('batchsize = 3\n')
+    assert call(NET, '--config', config) == 2
+    assert 'config sets batchsize; it can set allow_missing, annotations, batch_size' in (
+        capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit) as stopped:
+        call()
+    assert stopped.value.code == 2
+
+
+def test_show(tmp_path, capsys):
+    path = picture(tmp_path / 'x.png', 60, 40)
+    assert call(NET, '--show', path, '--label', 2, '--work-dir', tmp_path / 'out') == 0
+    out = capsys.readouterr().out
+    assert f'{tmp_path}/out/x_gradcam.png: class 2 (' in out
+    drawn = Image.open(tmp_path / 'out/x_gradcam.png')
+    assert drawn.size == (2 * 300 + 8, 200)
+    left, right = drawn.crop((0, 0, 300, 200)), drawn.crop((308, 0, 608, 200))
+    assert left.tobytes() != right.tobytes()
+    assert call(NET, '--show', path, '--label', 4, '--work-dir', tmp_path / 'out') == 2
+    assert 'label must be 0 to 3, got 4' in capsys.readouterr().err
+    assert call(NET, '--show', tmp_path / 'no.png', '--work-dir', tmp_path / 'out') == 2
+    assert 'cannot decode' in capsys.readouterr().err
+
+
+def test_show_every_step(tmp_path, capsys):
+    file = tmp_path / 'rec.py'
+    file.write_text('from tests.localization.nets import Recurrent as make\n')
+    path = picture(tmp_path / 'x.png', 60, 40)
+    flags = ['--target-layer', 'step', '--steps', 'all', '--work-dir', tmp_path / 'out']
+    assert call(f'python:{file}:make', '--show', path, *flags) == 0
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == [
+        f'x_step{i}_gradcam.png' for i in (1, 2, 3)
+    ]
+
+
+def test_the_file_runs_as_a_script(tmp_path):
+    import os
+    import subprocess
+
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools/localize.py', 'resnet50', '--show', 'x.png'],
+        capture_output=True,
+        text=True,
+        env=env,
+    )
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith('localize: model must be one of')
+    assert 'Traceback' not in done.stderr
