@@ -165,7 +165,15 @@ def start_processes(args):
     if args.launcher == 'none':
         return
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    init_dist(args.launcher, backend='nccl' if torch.cuda.is_available() else 'gloo')
+    if torch.cuda.is_available():
+        init_dist(args.launcher)
+    elif args.launcher == 'pytorch':  # mmengine's own start always asks for a GPU
+        torch.distributed.init_process_group('gloo')
+    else:
+        raise ValueError(
+            f'launcher {args.launcher} needs a GPU in every process; on CPUs use '
+            'tools/dist_localize.sh'
+        )
 
 
 def report_problems(annotations, allow):
@@ -236,4 +244,7 @@ def main(argv=None):
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    code = main()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    sys.exit(code)

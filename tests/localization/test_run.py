@@ -319,5 +319,5 @@ def test_two_processes(tmp_path):
     found = load_annotations(boxes, images)
     run(classifier(), found.pictures, Settings(batch_size=2), tmp_path / 'one', workers=0)
     assert text(tmp_path / 'two') == text(tmp_path / 'one')
-    assert done.stdout.count('gt_known') == 1
+    assert done.stdout.count('report: ') == 1
     assert results.log_files(tmp_path / 'two') == [tmp_path / 'two' / LOG_NAME]
