@@ -13,9 +13,10 @@ __all__ = ['MODELS']
 _LOCATIONS = {
     'mmattn.layers': '',
     'mmattn.convs': '',
-    'mmattn.backbones': 'mmdet',
+    'mmattn.backbones': '',  # each class says which host it needs
     'mmattn.necks': 'mmdet',
     'mmattn.heads': 'mmpretrain',
+    'mmattn.heads.ssd_head': 'mmdet',
 }
 
 

@@ -7,7 +7,7 @@ model = dict(
     neck=dict(conv_cfg=dict(type='mmattn.AWConv2d', norm='SyncBN')),
     bbox_head=dict(
         type='mmattn.Attend',
-        wrapped='SSDHead',
+        wrapped='mmattn.SSDHead',
         attention=[dict(conv=dict(type='mmattn.AWConv2d'), replace='(cls|reg)_convs.*')],
     ),
 )

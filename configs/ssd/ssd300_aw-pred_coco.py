@@ -6,7 +6,7 @@ custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 model = dict(
     bbox_head=dict(
         type='mmattn.Attend',
-        wrapped='SSDHead',
+        wrapped='mmattn.SSDHead',
         attention=[dict(conv=dict(type='mmattn.AWConv2d'), replace='(cls|reg)_convs.*')],
     ),
 )

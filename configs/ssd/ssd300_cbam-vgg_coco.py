@@ -13,5 +13,6 @@ model = dict(
                 after=r'features\.(3|8|15|22|29|34)',
             )
         ],
-    )
+    ),
+    bbox_head=dict(type='mmattn.SSDHead'),
 )

@@ -1,5 +1,29 @@
-"""Classifiers that read several depths of a backbone; they need mmpretrain."""
+"""Heads: classifiers that read several depths (mmpretrain), and SSD's repaired one (mmdet)."""
 
-from mmattn.heads.learn_to_pay_head import LearnToPayHead
+from mmattn import require_host
 
-__all__ = ['LearnToPayHead']
+_HOSTS = {'LearnToPayHead': 'mmpretrain', 'SSDHead': 'mmdet'}
+_problems = {}
+
+try:
+    require_host('mmpretrain')
+except ImportError as error:
+    _problems['mmpretrain'] = error
+else:
+    from mmattn.heads.learn_to_pay_head import LearnToPayHead
+
+try:
+    require_host('mmdet')
+except ImportError as error:
+    _problems['mmdet'] = error
+else:
+    from mmattn.heads.ssd_head import SSDHead
+
+__all__ = ['LearnToPayHead', 'SSDHead']
+
+
+def __getattr__(name: str):
+    host = _HOSTS.get(name)
+    if host in _problems:
+        raise ImportError(f'{name} needs {host}: {_problems[host]}') from _problems[host]
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
