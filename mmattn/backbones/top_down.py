@@ -1,0 +1,363 @@
+"""What all top-down networks (TDAM) share: steps, norms of the steps, loading, looking at steps.
+
+A top-down block runs its last ``distance`` convolutions ``steps`` times. What they give in one
+step (the *top*) decides through a searchlight how their input (the *bottom*) looks in the next.
+Nothing here keeps anything between calls.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch.utils.checkpoint as cp
+from mmengine.logging import print_log
+from torch import Tensor, nn
+
+from mmattn.backbones._insert import AddedParts
+from mmattn.identity import blend
+from mmattn.layers.searchlight import Searchlight
+
+__all__ = ['TopDown', 'TopDownNet', 'at_step', 'choose_blocks', 'count_steps', 'outputs_per_step']
+
+
+class TopDown:
+    """Mixin for a residual block of a host that runs its last convolutions several times.
+
+    The equations, with f the last m convolutions: ``Y_1 = f(X_1)``, ``X_{k+1} =
+    searchlight(X_k, Y_k)``, ``Y_{k+1} = f(X_{k+1})``, and the block goes on with ``Y_t``. The
+    shortcut takes the block's unchanged input. With ``steps=1`` the host's own ``forward`` runs.
+
+    Paper: TDAM, ECCV 2022, arXiv 2111.13470, equations 1 to 3.
+
+    Differs from the paper: nothing; it does not mention the norms. As in the authors' code every
+    norm behind the bottom exists once for each step, the convolutions are shared. Their code
+    leaves norms out of the later steps when per-step norms are off; here they cannot be off.
+    ``distance=0`` (top and bottom are both the last norm's output) applies the searchlight
+    ``steps`` times, as the authors' code does, and not ``steps - 1``.
+
+    A subclass says how many links (convolution, norm, activation) its branch has, runs one of
+    them, and finishes the block.
+    """
+
+    links = 0  # convolutions that can be repeated, the last one of the branch included
+    distances: tuple = ()  # values of ``distance`` the block knows
+    steps = 1  # until :meth:`add_steps`
+
+    def run_link(self, index: int, x: Tensor, step: int) -> Tensor:
+        """Convolution number ``index`` (from 1) with the norm of ``step`` (from 0)."""
+        raise NotImplementedError
+
+    def start(self, x: Tensor) -> Tensor:
+        """From the block's input to the input of the first link."""
+        return x
+
+    def finish(self, x: Tensor, out: Tensor) -> Tensor:
+        """From the branch's output ``out`` and the block's input to what a checkpoint keeps."""
+        raise NotImplementedError
+
+    def activate(self, out: Tensor) -> Tensor:
+        """What the host does behind the addition, outside of its checkpoint."""
+        return out
+
+    def link_norm(self, index: int) -> tuple[nn.Module, str] | None:
+        """The module that holds the norm of a link, and the norm's name; None: it has none."""
+        return None
+
+    def attend(self, bottom: Tensor, top: Tensor) -> Tensor:
+        """The bottom of the next step."""
+        return self.searchlight(bottom, top)
+
+    def add_steps(
+        self,
+        widths: Sequence[int],
+        steps: int = 2,
+        distance: int = 1,
+        init: str = 'paper',
+        **options,
+    ) -> None:
+        """Give the built block its searchlight and the norms of the steps.
+
+        Args:
+            widths: channels at the start, behind link 1, ..., behind the last link.
+            steps: t, 1 for the plain block.
+            distance: m.
+            init: ``'paper'`` or ``'identity'``.
+            options: ``attention``, ``reduction``, ``operation`` of
+                :class:`~mmattn.layers.searchlight.Searchlight`.
+
+        Raises:
+            ValueError: ``steps`` below 1, a ``distance`` the block does not know, and what
+                :class:`~mmattn.layers.searchlight.Searchlight` raises.
+        """
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise ValueError(f'steps must be a whole number >= 1, got {steps!r}')
+        if distance not in self.distances:
+            raise ValueError(
+                f'distance must be one of {self.distances} in a {type(self).__name__}, '
+                f'got {distance!r}'
+            )
+        searchlight = Searchlight(
+            widths[self.links - distance], widths[self.links], init=init, **options
+        )
+        self.distance = distance
+        if steps == 1:
+            return  # the host's block, with nothing that would never get a gradient
+        self.steps = steps
+        self.searchlight = searchlight
+        for index in self.repeated:
+            place = self.link_norm(index)
+            if place is not None:
+                _add_norms(*place, steps)
+        self.protect_from_fusing()
+
+    @property
+    def repeated(self) -> range:
+        """Numbers of the links that run in every step."""
+        return range(self.links - self.distance + 1, self.links + 1)
+
+    def protect_from_fusing(self) -> None:
+        """Keep the hosts' ``fuse_conv_bn`` away from convolutions that feed several norms.
+
+        It fuses a convolution with the norm that follows among the children, whatever runs.
+        """
+
+    def norm_of(self, index: int, step: int) -> nn.Module:
+        """The norm of a link in one step, looked up in every call (it may be exchanged)."""
+        module, name = self.link_norm(index)
+        return getattr(
+            module, name if step == 0 or index not in self.repeated else f'{name}_{step}'
+        )
+
+    def branch(self, x: Tensor, steps: int | None = None) -> list:
+        """Every ``Y_k`` of the branch; the last entry is the one of step ``steps``.
+
+        One entry a step, behind one of the plain branch with ``distance=0``.
+        """
+        steps = self.steps if steps is None else steps
+        bottom = self.start(x)
+        first = self.links - self.distance + 1
+        for index in range(1, first):
+            bottom = self.run_link(index, bottom, 0)
+        top = self.run_links(bottom, 0)
+        tops = [top]
+        for step in range(1, steps + 1 if self.distance == 0 else steps):
+            bottom = self.attend(bottom, top)
+            top = self.run_links(bottom, step)
+            tops.append(top)
+        return tops
+
+    def run_links(self, x: Tensor, step: int) -> Tensor:
+        """All repeated links of one step."""
+        for index in self.repeated:
+            x = self.run_link(index, x, step)
+        return x
+
+    def run(self, x: Tensor, steps: int | None) -> Tensor:
+        tops = self.branch(x, steps)
+        return self.finish(x, blend(tops[0], tops[-1], self.searchlight.gamma))
+
+    def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
+        """The block; ``steps`` stops it early (1 to ``self.steps``)."""
+        if self.steps == 1:
+            return super().forward(x)
+        if self.with_cp and x.requires_grad:
+            out = cp.checkpoint(self.run, x, steps, use_reentrant=False)
+        else:
+            out = self.run(x, steps)
+        return self.activate(out)
+
+    def forward_steps(self, x: Tensor) -> list:
+        """The block's output had it stopped at step 1, 2, ..., ``steps``: as many maps."""
+        if self.steps == 1:
+            return [self(x)]
+        tops = self.branch(x)
+        gamma = self.searchlight.gamma
+        outs = [blend(tops[0], top, gamma) for top in tops[-self.steps :]]
+        return [self.activate(self.finish(x, out.clone())) for out in outs]
+
+    def step_norms(self) -> dict:
+        """``{name of a later step's norm: name of the step before}``, in a checkpoint's words."""
+        names = {}
+        if self.steps == 1:
+            return names
+        prefix = {module: f'{name}.' if name else '' for name, module in self.named_modules()}
+        for index in self.repeated:
+            place = self.link_norm(index)
+            if place is not None:
+                module, name = place
+                for step in range(1, self.steps):
+                    before = name if step == 1 else f'{name}_{step - 1}'
+                    names[f'{prefix[module]}{name}_{step}'] = f'{prefix[module]}{before}'
+        return names
+
+
+def _add_norms(module: nn.Module, name: str, steps: int) -> None:
+    for step in range(1, steps):
+        module.add_module(f'{name}_{step}', copy.deepcopy(getattr(module, name)))
+
+
+def move_to_end(module: nn.Module, name: str) -> None:
+    """Make a child the last one; names and therefore checkpoints stay."""
+    module._modules[name] = module._modules.pop(name)
+
+
+class TopDownNet(AddedParts):
+    """Mixin for a network with top-down blocks.
+
+    ``frozen_stages`` freezes no searchlight (no checkpoint of the plain network has one). The
+    norms of the steps are frozen, and kept in eval mode by ``norm_eval``, like the norm they
+    belong to: when a checkpoint of the plain network is loaded they become copies of it.
+    """
+
+    def settle(self) -> None:
+        """Call at the end of the constructor, when all top-down blocks are in place."""
+        self._added = frozenset(name for name in self._names() if 'searchlight' in name.split('.'))
+        self._freeze_stages()  # the new norms of a frozen stage as well
+        for parameter in self.added_parameters().values():
+            parameter.requires_grad_(True)
+
+    def top_down_blocks(self) -> dict:
+        """Name -> block, in the order in which they run; those with one step are plain."""
+        return {
+            name: module
+            for name, module in self.named_modules()
+            if isinstance(module, TopDown) and module.steps > 1
+        }
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        copied = _fill_norms(self, state_dict, prefix)
+        if copied:
+            print_log(
+                f'{type(self).__name__}: the checkpoint has no norms for the later steps; '
+                f'{len(copied)} norms are copies of the step before ({copied[0]}, ...)',
+                'current',
+            )
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+def _fill_norms(net: TopDownNet, state_dict: dict, prefix: str) -> list:
+    """Put the norms of later steps that a checkpoint lacks into it; returns their names."""
+    copied = []
+    for block_name, block in net.top_down_blocks().items():
+        for new, old in block.step_norms().items():
+            here, there = (f'{prefix}{block_name}.{name}.' for name in (new, old))
+            if any(key.startswith(here) for key in state_dict):
+                continue
+            found = {k[len(there) :]: v for k, v in state_dict.items() if k.startswith(there)}
+            state_dict.update({here + key: value for key, value in found.items()})
+            if found:
+                copied.append(f'{block_name}.{new}')
+    return copied
+
+
+def choose_blocks(blocks: Sequence | None, depths: Sequence[int], default: Sequence[int]) -> list:
+    """Which blocks of every stage are top-down.
+
+    Args:
+        blocks: for every stage the indices of its blocks (from the end: -1), or None for all of
+            them; None: all blocks of the ``default`` stages.
+        depths: number of blocks of every stage.
+        default: indices of stages.
+
+    Returns:
+        A sorted list of indices for every stage.
+
+    Raises:
+        ValueError: another number of stages, or an index out of range.
+    """
+    if blocks is None:
+        return [list(range(d)) if i in default else [] for i, d in enumerate(depths)]
+    if isinstance(blocks, str) or not isinstance(blocks, Sequence) or len(blocks) != len(depths):
+        raise ValueError(
+            f'blocks must hold a list of indices or None for each of the {len(depths)} stages, '
+            f'got {blocks!r}'
+        )
+    chosen = []
+    for stage, (indices, depth) in enumerate(zip(blocks, depths)):
+        indices = range(depth) if indices is None else indices
+        for index in indices:
+            if isinstance(index, bool) or index not in range(-depth, depth):
+                raise ValueError(
+                    f'blocks of stage {stage} must be from 0 to {depth - 1} (or from the end, '
+                    f'-{depth} to -1), got {index!r}'
+                )
+        chosen.append(sorted({index % depth for index in indices}))
+    return chosen
+
+
+def _last_blocks(model: nn.Module) -> list:
+    """The top-down blocks of the last stage that has any, of every top-down network."""
+    found = []
+    for net in model.modules():
+        if isinstance(net, TopDownNet):
+            blocks = net.top_down_blocks()
+            stages = [net.stage_of(name) for name in blocks]
+            found += [b for b, stage in zip(blocks.values(), stages) if stage == max(stages)]
+    return found
+
+
+def count_steps(model: nn.Module) -> int:
+    """How many steps the last top-down stage of a model runs; 1 where there is none."""
+    return max((block.steps for block in _last_blocks(model)), default=1)
+
+
+@contextmanager
+def at_step(model: nn.Module, step: int) -> Iterator[nn.Module]:
+    """Inside, ``model`` gives what it would give had its last top-down stage stopped at ``step``.
+
+    The earlier stages run all their steps, as in the authors' evaluation of steps. Works on a
+    backbone and on any model that holds one. Not for two threads at once.
+
+    Args:
+        model: a model with a TDResNet, TDConvNeXt or TDMobileNetV3 in it.
+        step: from 1 to the number of steps.
+
+    Raises:
+        ValueError: no top-down block in the model, or a step out of range.
+    """
+    blocks = _last_blocks(model)
+    if not blocks:
+        raise ValueError(f'model must have a top-down block, got {type(model).__name__} with none')
+    steps = max(block.steps for block in blocks)
+    if isinstance(step, bool) or step not in range(1, steps + 1):
+        raise ValueError(f'step must be from 1 to {steps}, got {step!r}')
+    handles = []
+    try:
+        for block in blocks:
+            hook = _Stop(min(step, block.steps))
+            handles.append(block.register_forward_pre_hook(hook, with_kwargs=True))
+        yield model
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Stop:
+    """Forward pre-hook that tells a block where to stop."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple:
+        return args, {**kwargs, 'steps': self.step}
+
+
+def outputs_per_step(model: nn.Module, *args, forward: Callable | None = None, **kwargs) -> list:
+    """What a model gives at every step: ``[model at step 1, ..., model at the last step]``.
+
+    With a classifier of mmpretrain ``outputs_per_step(model, x, mode='tensor')`` is a list of
+    logits. Costs one whole forward pass a step.
+
+    Args:
+        model: see :func:`at_step`.
+        args, kwargs: what the model gets.
+        forward: called as ``forward(model, *args, **kwargs)`` in place of the model.
+
+    Raises:
+        ValueError: no top-down block in the model.
+    """
+    outs = []
+    for step in range(1, count_steps(model) + 1):
+        with at_step(model, step):
+            outs.append(forward(model, *args, **kwargs) if forward else model(*args, **kwargs))
+    return outs
