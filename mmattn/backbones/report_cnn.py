@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmattn.registry import MODELS
 
-__all__ = ['ReportCNN']
+__all__ = ['ReportCNN', 'report_stage']
 
 
 @MODELS.register_module()
@@ -33,8 +33,8 @@ class ReportCNN(BaseModule):
     def __init__(self, init_cfg: dict | list | None = None) -> None:
         rule = dict(type='Kaiming', layer=['Conv2d', 'Linear'], mode='fan_in')
         super().__init__(init_cfg or rule)
-        self.stage1 = _stage(3, 64)
-        self.stage2 = _stage(64, 128)
+        self.stage1 = report_stage(3, 64)
+        self.stage2 = report_stage(64, 128)
         self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(4608, 512), nn.ReLU(), nn.Dropout(0.5))
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
@@ -43,7 +43,7 @@ class ReportCNN(BaseModule):
         return (self.hidden(self.stage2(self.stage1(x))),)
 
 
-def _stage(in_channels: int, out_channels: int) -> nn.Sequential:
+def report_stage(in_channels: int, out_channels: int) -> nn.Sequential:
     """convolution - ReLU - norm twice (the second without padding), pooling, dropout."""
     layers = OrderedDict(
         conv1=nn.Conv2d(in_channels, out_channels, 3, padding=1),
