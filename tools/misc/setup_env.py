@@ -92,14 +92,13 @@ def duration(seconds):
 class Progress:
     """One line that says what a step is doing and for how long.
 
-    On a terminal the line rewrites itself; elsewhere (a log, CI) a new one comes every
-    ``every`` seconds.
+    On a terminal the line rewrites itself; elsewhere (a log, CI) a new one comes every 20 s.
     """
 
-    def __init__(self, label, every=20.0):
+    def __init__(self, label):
         self.label, self.start, self.note = label, time.monotonic(), ''
         self.tty = sys.stdout.isatty()
-        self.every = 0.5 if self.tty else every
+        self.every = 0.5 if self.tty else 20.0
         self.printed = self.start
         self.compile_start = None
 
