@@ -17,7 +17,7 @@ import sys
 import time
 from pathlib import Path
 
-from mmattn.utils.run_log import read_scalars, write_json
+from mmattn.utils.run_log import child_environment, read_scalars, write_json
 
 TOOLS = Path(__file__).absolute().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'faster-rcnn_r18_aw-fpn_350i_digits.py'
@@ -76,6 +76,7 @@ def call(command: list, log: Path) -> list[str]:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=child_environment(),
         )
         try:
             for line in process.stdout:

@@ -11,6 +11,7 @@ import os
 import sys
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -49,6 +50,8 @@ def parse_args(argv=None) -> argparse.Namespace:
 def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     """Write --amp, --auto-scale-lr and --resume into the config."""
     if args.amp:
+        if get_device() == 'cpu':
+            raise ValueError('--amp needs a GPU, there is none here: leave it out')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:

@@ -49,6 +49,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=1,
     persistent_workers=True,
+    drop_last=True,  # 205 = 51 * 4 + 1, and AW-FPN's BatchNorm cannot train on one picture
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='XMLDataset',

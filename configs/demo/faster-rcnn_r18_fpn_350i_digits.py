@@ -100,7 +100,7 @@ param_scheduler = [
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 
 default_hooks = dict(
-    logger=dict(interval=10),
+    logger=dict(interval=10, log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=70, max_keep_ckpts=2),
 )
 log_processor = dict(window_size=10, by_epoch=False)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import BaseTTAModel, is_model_wrapper
 
 __all__ = ['LoadReport', 'LoadReportHook', 'compare']
 
@@ -101,7 +101,9 @@ def compare(model, checkpoint: Mapping) -> LoadReport:
         keys = shorten(map(str, checkpoint)) or 'nothing'
         raise ValueError(f'checkpoint must hold a state dict of tensors, got a dict of: {keys}')
     saved = {re.sub(r'^module\.', '', key): value for key, value in saved.items()}
-    own = (model.module if is_model_wrapper(model) else model).state_dict()
+    while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
+        model = model.module
+    own = model.state_dict()
     report = LoadReport()
     for key, value in own.items():
         if key not in saved:

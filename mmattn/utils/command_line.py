@@ -172,10 +172,12 @@ def run(name: str, work, cfg_of, splits: tuple) -> int:
         print(f'{name}: interrupted; train again with --resume to go on', file=sys.stderr)
         return 130
     except Exception as error:
-        sentence = explain(error, cfg_of(), splits)
+        ours = _is_ours(error, work.__code__.co_filename)
+        sentence = str(error) if ours else None
+        sentence = explain(error, cfg_of(), splits) or sentence
         if sentence is None:
             raise
-        if not _is_ours(error):
+        if not ours:
             traceback.print_exc()
         print(f'{name}: {sentence}', file=sys.stderr)
         return 1
@@ -190,13 +192,22 @@ def _chain(error: BaseException) -> list[BaseException]:
     return errors
 
 
-def _is_ours(error: BaseException) -> bool:
-    """Whether some error of the chain was raised by a line of mmattn."""
+def _is_ours(error: BaseException, tool: str = '') -> bool:
+    """Whether some error of the chain was raised by a line of mmattn, or of the tool."""
     for link in _chain(error):
         frames = traceback.extract_tb(link.__traceback__)
-        if frames and Path(__file__).parents[1] in Path(frames[-1].filename).parents:
+        if not frames:
+            continue
+        file = frames[-1].filename
+        if file == tool or Path(__file__).parents[1] in Path(file).parents:
             return isinstance(link, ValueError | TypeError | LookupError | OSError | ImportError)
     return False
+
+
+def _was_loading(error: BaseException) -> bool:
+    """Whether the error came out of reading a checkpoint file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(frame.name.startswith('load_from_') for frame in frames)
 
 
 def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ()) -> str | None:
@@ -216,10 +227,11 @@ def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ())
             return broken_picture_sentence(*next(iter(broken.items())))
     if found := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
         return f'the config gives {found[1]} an argument it does not have: {found[2]!r}'
-    if 'PytorchStreamReader' in text or 'unpickling' in text.lower():
+    if _was_loading(error):
+        reason = (text or type(error).__name__).splitlines()[0]
         return (
-            'the checkpoint cannot be read, its file is damaged or was not written to the end: '
-            f'{text.splitlines()[0]}; take an older one'
+            'the checkpoint cannot be read, its file is damaged or was not written to the end '
+            f'({reason}); take an older one'
         )
     if _is_ours(error):
         message = error.args[0] if isinstance(error, KeyError) and error.args else text

@@ -1,4 +1,4 @@
-"""Read back what a run wrote into its work dir."""
+"""Start runs of the tools, and read back what they wrote into their work dirs."""
 
 import contextlib
 import json
@@ -6,7 +6,13 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ['read_scalars', 'write_json']
+__all__ = ['child_environment', 'read_scalars', 'write_json']
+
+
+def child_environment(**variables: str) -> dict[str, str]:
+    """The environment for a tool started from here: it finds this very mmattn."""
+    paths = [str(Path(__file__).parents[2]), os.environ.get('PYTHONPATH', '')]
+    return {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths)), **variables}
 
 
 def read_scalars(work_dir: str | Path) -> dict[str, list[tuple[int, float]]]:

@@ -16,7 +16,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmattn.utils.run_log import write_json
+from mmattn.utils.run_log import child_environment, write_json
 
 TOOLS = Path(__file__).absolute().parents[1]
 SPLITS = ('train', 'val', 'test')
@@ -43,7 +43,7 @@ def settings(config: Path, seed: int, data_root: str | None, given: list[str]) -
 
 def call(command: list, log: Path, threads: int) -> None:
     """Run one step; its words go to the log."""
-    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+    environment = child_environment(OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
     with open(log, 'a') as file:
         code = subprocess.call(
             [sys.executable, *map(str, command)],
