@@ -1,0 +1,6 @@
+_base_ = 'mmdet::pascal_voc/faster-rcnn_r50_fpn_1x_voc0712.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+# the plain ImageNet weights stay: the network starts as the plain one
+model = dict(backbone=dict(type='mmattn.TDResNet', preset='r50-joint-t2m1', init='identity'))

@@ -1,0 +1,5 @@
+_base_ = './_base_/imagenet_150e.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(backbone=dict(preset='r50-joint-t2m1'))
