@@ -1,0 +1,27 @@
+"""The README's table of methods is what its command prints, and no method is left out."""
+
+import importlib.util
+from pathlib import Path
+
+import mmattn
+from mmattn.layers._gate import Gate
+from mmattn.registry import MODELS
+
+ROOT = Path(__file__).parents[2]
+spec = importlib.util.spec_from_file_location(
+    'method_table', ROOT / 'tools/analysis_tools/method_table.py'
+)
+method_table = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(method_table)
+
+
+def test_readme_holds_what_the_command_prints():
+    assert method_table.table() in (ROOT / 'README.md').read_text()
+
+
+def test_every_gate_and_conv_has_a_row():
+    mmattn.register_all_modules()
+    parts = {'PositionAttention', 'ChannelAttention', 'SpatialGate'}  # halves of a row's method
+    wanted = {name for name, kind in MODELS.module_dict.items() if issubclass(kind, Gate)} - parts
+    wanted |= {'AWConv2d', 'AAConv2d', 'AWFPN', 'LearnToPayHead', 'TDResNet'}
+    assert wanted == {method.name for method in method_table.METHODS}
