@@ -96,10 +96,12 @@ def _leaves(dataset_cfg, where: str) -> Iterator[tuple[str, Mapping]]:
 
 
 def _open(dataset_cfg: Mapping, where: str, scope: str):
-    """Build the data set without reading anything; None if it is not one of mmdet's."""
+    """Build the data set without reading anything; None if it is not local and mmdet's."""
     try:
         from mmdet.datasets import BaseDetDataset
     except ImportError:
+        return None
+    if any('://' in str(dataset_cfg.get(key)) for key in ('data_root', 'ann_file')):
         return None
     if DefaultScope.get_current_instance() is None:
         DefaultScope.get_instance('mmattn', scope_name=scope)
@@ -127,8 +129,7 @@ def _check_names(cls: type, options: Mapping, where: str) -> None:
 
 
 def _is_local(dataset) -> bool:
-    backend = (dataset.backend_args or {}).get('backend', 'local')
-    return backend in ('local', 'disk') and '://' not in str(dataset.ann_file)
+    return (dataset.backend_args or {}).get('backend', 'local') in ('local', 'disk')
 
 
 def _reader(dataset):
@@ -548,13 +549,13 @@ def _decode_problem(path: str) -> str:
         return f'it cannot be read ({error.strerror})'
     if not content:
         return 'the file is empty'
-    if cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is None:
-        return 'it is no picture that OpenCV can decode'
     try:
         with Image.open(path) as picture:
             picture.load()
     except Image.UnidentifiedImageError:
-        return ''  # a format that only OpenCV knows, and it could
+        pass  # OpenCV knows more formats
     except (OSError, SyntaxError, ValueError) as error:
         return f'it is damaged ({error})'
+    if cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) is None:
+        return 'it is no picture that can be decoded'
     return ''

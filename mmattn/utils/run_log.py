@@ -57,9 +57,10 @@ def write_json(path: str | Path, content: dict, merge: bool = False) -> dict:
     if merge:
         with contextlib.suppress(OSError, ValueError, TypeError):
             content = {**json.loads(path.read_text()), **content}
+    text = json.dumps(content, indent=1) + '\n'
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     with os.fdopen(handle, 'w') as file:
-        file.write(json.dumps(content, indent=1) + '\n')
+        file.write(text)
     os.chmod(temporary, 0o644)
     os.replace(temporary, path)
     return content
