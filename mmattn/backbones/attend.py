@@ -90,6 +90,7 @@ class Attend(AddedParts):
         for rule in attention:
             _check(rule)
         self._replace_convs([rule for rule in attention if 'conv' in rule])
+        self._remember(plain)  # before the trial run, in which the host freezes its stages
         gates = [rule for rule in attention if 'gate' in rule]
         if gates:
             after = [self._matching(rule) if 'after' in rule else [] for rule in gates]
