@@ -64,12 +64,16 @@ def thin(cfg):
     cfg.model.neck.update(norm_cfg=dict(type='BN'), l2_norm_scale=20.0)
 
 
-def pipeline():
-    """300 x 300 without chance: the pictures are the same in every step."""
+def pipeline(training):
+    """300 x 300 without chance: the pictures are the same in every step.
+
+    In a test the boxes come after the resize: the metric compares in the picture's own pixels.
+    """
+    boxes = dict(type='LoadAnnotations', with_bbox=True)
+    resize = dict(type='Resize', scale=(300, 300), keep_ratio=False)
     return [
         dict(type='LoadImageFromFile'),
-        dict(type='LoadAnnotations', with_bbox=True),
-        dict(type='Resize', scale=(300, 300), keep_ratio=False),
+        *([boxes, resize] if training else [resize, boxes]),
         dict(
             type='PackDetInputs',
             meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor'),
@@ -107,14 +111,22 @@ def learn(name, dataset, metric, work_dir):
     """Train on the eight pictures and evaluate on them."""
     cfg = Config.fromfile(ROOT / f'configs/ssd/{name}.py')
     thin(cfg)
-    dataset = dict(dataset, pipeline=pipeline())
-    loader = dict(batch_size=PICTURES, num_workers=0, persistent_workers=False, dataset=dataset)
-    whole = dict(type='DefaultSampler', shuffle=False)
+
+    def loader(training):
+        sampler = 'InfiniteSampler' if training else 'DefaultSampler'
+        return dict(
+            batch_size=PICTURES,
+            num_workers=0,
+            persistent_workers=False,
+            sampler=dict(type=sampler, shuffle=training),
+            dataset=dict(dataset, pipeline=pipeline(training)),
+        )
+
     runner = Runner(
         cfg.model,
         work_dir=str(work_dir),
-        train_dataloader=dict(loader, sampler=dict(type='InfiniteSampler', shuffle=True)),
-        val_dataloader=dict(loader, sampler=whole),
+        train_dataloader=loader(True),
+        val_dataloader=loader(False),
         val_evaluator=metric,
         train_cfg=dict(type='IterBasedTrainLoop', max_iters=STEPS, val_interval=STEPS),
         val_cfg=dict(type='ValLoop'),
