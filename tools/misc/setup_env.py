@@ -100,7 +100,6 @@ class Progress:
         self.tty = sys.stdout.isatty()
         self.every = 0.5 if self.tty else 20.0
         self.printed = self.start
-        self.compile_start = None
 
     def read(self, line):
         """Take a note from one line of pip's or ninja's output."""
@@ -108,13 +107,9 @@ class Progress:
         compiled = re.match(r'\[(\d+)/(\d+)\] ', line)
         if compiled:
             done, total = map(int, compiled.groups())
-            now = time.monotonic()
-            if self.compile_start is None:
-                self.compile_start = (now, done)
             self.note = f'{done}/{total} files compiled'
-            since, first = self.compile_start
-            if done > first:
-                left = (now - since) / (done - first) * (total - done)
+            if done * 10 >= total:  # fewer say little
+                left = (time.monotonic() - self.start) / done * (total - done)
                 self.note += f', about {duration(left)} left'
         elif 'Retrying (' in line:
             self.note = 'no answer from the package registry, trying again'
