@@ -434,14 +434,15 @@ def test_the_output_goes_to_the_log_and_ninja_lines_become_progress(tmp_path, ca
     script = load_script()
     progress = script.Progress('mmcv')
     progress.every = 0
-    progress.start -= 120  # two minutes ago
-    progress.read('  [1/78] c++ -MMD')
-    progress.show()
-    assert capsys.readouterr().out == '  mmcv: 1/78 files compiled (2 min 0 s)\n'
-    progress.read('  [26/78] c++ -MMD')
-    progress.show()
-    out = capsys.readouterr().out
-    assert out == '  mmcv: 26/78 files compiled, about 4 min 0 s left (2 min 0 s)\n'
+    with monkeypatch.context() as clock:
+        clock.setattr(time, 'monotonic', lambda: progress.start + 120)
+        progress.read('  [1/78] c++ -MMD')
+        progress.show()
+        assert capsys.readouterr().out == '  mmcv: 1/78 files compiled (2 min 0 s)\n'
+        progress.read('  [26/78] c++ -MMD')
+        progress.show()
+        out = capsys.readouterr().out
+        assert out == '  mmcv: 26/78 files compiled, about 4 min 0 s left (2 min 0 s)\n'
     output = script.run([sys.executable, '-c', 'print("hello")'], 'greet', tmp_path / 'log')
     assert output == 'hello\n'
     assert 'hello\n' in (tmp_path / 'log').read_text()
