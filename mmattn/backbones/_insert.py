@@ -106,8 +106,8 @@ def build_gate(cfg: dict, in_channels: int) -> tuple[str, nn.Module]:
 def replace_conv(parent: nn.Module, name: str, cfg: dict) -> None:
     """Put the convolution ``cfg`` in the place of ``parent.name``, with its weights.
 
-    All arguments of ``nn.Conv2d`` are those of the replaced one. A weight or bias whose shape
-    differs keeps the new layer's initial values.
+    All arguments of ``nn.Conv2d`` are those of the replaced one; the weights go the way of a plain
+    checkpoint.
     """
     old = getattr(parent, name)
     new = build_conv_layer(
@@ -122,11 +122,10 @@ def replace_conv(parent: nn.Module, name: str, cfg: dict) -> None:
         bias=old.bias is not None,
         padding_mode=old.padding_mode,
     ).to(device=old.weight.device, dtype=old.weight.dtype)
+    new.load_state_dict(old.state_dict(), strict=False)
     kept = dict(new.named_parameters())
     for key, value in old.named_parameters():
-        if key in kept and kept[key].shape == value.shape:
-            kept[key].data.copy_(value.data)
-            kept[key].requires_grad_(value.requires_grad)
+        kept[key].requires_grad_(value.requires_grad)
     setattr(parent, name, new)  # same key, same place in the order of children
 
 
