@@ -1,0 +1,52 @@
+"""What docs/localization.md says is true."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from mmattn.localization.annotations import FORMATS
+from mmattn.localization.boxes import RULES
+from mmattn.localization.cam import METHODS
+from mmattn.localization.report import MEANING
+from tests.localization.test_tool import TOOL
+
+TEXT = (Path(__file__).resolve().parents[2] / 'docs/localization.md').read_text()
+
+
+def commands():
+    joined = TEXT.replace('\\\n', ' ')
+    found = re.findall(
+        r'^(?:python tools/localize.py|tools/dist_localize.sh \d+) .*$', joined, re.M
+    )
+    return [line for line in found if 'MODEL' not in line]
+
+
+@pytest.mark.parametrize('line', commands())
+def test_commands_parse(line):
+    words = shlex.split(line, comments=True)[2:]
+    args = TOOL.parse_args(words)
+    assert 1 <= len(args.model) <= 2
+    assert args.show or (args.images and args.annotations)
+
+
+def test_there_are_commands_for_every_data_set():
+    text = ' '.join(commands())
+    for word in ('ILSVRC', 'CUB_200_2011', 'boxes.json', '--show', 'imagenet_loc', 'dist_'):
+        assert word in text
+
+
+def test_every_name_is_explained():
+    for name in (*FORMATS, *RULES, *METHODS, *MEANING):
+        assert f'`{name}`' in TEXT, name
+
+
+def test_the_python_example_runs(capsys):
+    pytest.importorskip('torchvision')
+    code = [b for b in re.findall(r'```python\n(.*?)```', TEXT, re.S) if 'ScoreMaps' in b]
+    assert len(code) == 1
+    scope = {}
+    exec(code[0], scope)
+    assert 'torch.Size([2, 5, 7, 7])' in capsys.readouterr().out
+    assert len(scope['boxes']) == 10
