@@ -157,7 +157,7 @@ class AAConv2d(nn.Conv2d):
         qkv = self.qkv(x)
         height, width = qkv.shape[2:]
         q, k, v = (
-            part.unflatten(1, (self.num_heads, -1)).flatten(0, 1).flatten(2).mT
+            part.unflatten(1, (self.num_heads, -1)).flatten(0, 1).flatten(2).transpose(1, 2)
             for part in qkv.split((self.dk, self.dk, self.dv), 1)
         )  # each (N * heads, Ho * Wo, channels per head)
         q = q * (self.num_heads / self.dk) ** 0.5
@@ -168,7 +168,7 @@ class AAConv2d(nn.Conv2d):
             cols = torch.einsum('nyxd,xsd->nyxs', grid, _offsets(self.rel_w, width, q))
             relative = rows.flatten(1, 2), cols.flatten(1, 2)  # eq. 4
         out = attention(q, k, v, relative=relative)  # eq. 1, 3
-        return out.mT.reshape(x.shape[0], self.dv, height, width)
+        return out.transpose(1, 2).reshape(x.shape[0], self.dv, height, width)
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
         for name, own in (('weight', self.weight), ('bias', self.bias)):
@@ -214,8 +214,8 @@ def _offsets(embedding: Tensor, size: int, like: Tensor) -> Tensor:
     """
     if len(embedding) != 2 * size - 1 or is_capturing():
         resized = F.interpolate(
-            embedding.mT[None], 2 * size - 1, mode='linear', align_corners=True
+            embedding.t()[None], 2 * size - 1, mode='linear', align_corners=True
         )
-        embedding = resized[0].mT
+        embedding = resized[0].t()
     at = torch.arange(size, device=like.device)
     return embedding[at - at[:, None] + size - 1].to(like.dtype)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from mmattn.convs.aw_engine import aw_conv2d
 from mmattn.identity import make_gamma
+from mmattn.layers._pool import adaptive_avg_pool2d
 from mmattn.registry import MODELS
 
 __all__ = ['AWConv2d', 'WeightAttention', 'convolve_attended']
@@ -167,7 +168,7 @@ class WeightAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         self._check_batch(x)
-        pooled = F.adaptive_avg_pool2d(x, self.grid)  # A0, (N, C1, gh, gw)
+        pooled = adaptive_avg_pool2d(x, self.grid)  # A0, (N, C1, gh, gw)
         hidden = self.norm1(self.pw1(pooled)).relu()  # A1, eq. 4
         attn = self.norm2(self.pw2(hidden)).sigmoid()  # A2, eq. 5
         attn = attn.unflatten(1, (self.rows, -1))  # (N, C2 / r_c2, C1 / groups / r_c1, gh, gw)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import torch
+from mmengine.model import ModuleList
 from mmpretrain.models.heads import ClsHead
 from torch import Tensor, nn
 
@@ -20,8 +21,7 @@ class LearnToPayHead(ClsHead):
     ``scores = W [g_1; ...; g_L] + b``; g_l is the sum of local map l, weighted by its
     compatibility with the global average of the last map (``mmattn.LearnToPay``).
 
-    Paper: Learn to Pay Attention, arXiv 1804.02391, section 3.2 ("concat", with the learned
-    compatibility).
+    Paper: Learn to Pay Attention, arXiv 1804.02391, section 3.2 ("concat").
 
     Differs from the paper: its global vector is the output of a VGG's first fully connected
     layer; ours is the global average of the last map, which any backbone has.
@@ -30,10 +30,15 @@ class LearnToPayHead(ClsHead):
     neck=None, head=dict(type='mmattn.LearnToPayHead', num_classes=1000, in_channels=[512, 1024,
     2048])``.
 
+    Limits: with the paper's learned compatibility the global vector cancels out
+    (``mmattn.LearnToPay``), so the last map gets no gradient unless it is also among the local
+    ones or ``compatibility='dot'``, or ``init='identity'`` gives it a classifier.
+
     Args:
         num_classes: number of classes.
         in_channels: widths of the backbone's maps; the last map gives the global vector, all
             others are local maps.
+        compatibility: ``'learned'`` or ``'dot'`` (``mmattn.LearnToPay``).
         init: ``'paper'``, or ``'identity'``: ``fc(g) + gamma * (scores - fc(g))``, ``fc`` being
             the plain linear classifier of mmpretrain's ``LinearClsHead`` with its checkpoint
             name (:mod:`mmattn.identity`).
@@ -44,7 +49,8 @@ class LearnToPayHead(ClsHead):
 
     Raises:
         ValueError: ``num_classes`` below 1, fewer than 2 widths, a width below 1, unknown
-            ``init``; in the forward pass, another number of maps than ``in_channels`` has.
+            ``compatibility`` or ``init``; in the forward pass, another number of maps than
+            ``in_channels`` has.
         TypeError: a feature that is no map (the model has a pooling neck).
     """
 
@@ -52,6 +58,7 @@ class LearnToPayHead(ClsHead):
         self,
         num_classes: int,
         in_channels: Sequence[int],
+        compatibility: str = 'learned',
         init: str = 'paper',
         init_cfg: dict | None = dict(type='Normal', layer='Linear', std=0.01),  # noqa: B006
         **kwargs,
@@ -64,7 +71,7 @@ class LearnToPayHead(ClsHead):
                 f'in_channels must name at least 2 maps (local and last), got {in_channels}'
             )
         *local, last = in_channels
-        self.attention = nn.ModuleList(LearnToPay(width, last) for width in local)
+        self.attention = ModuleList([LearnToPay(width, last, compatibility) for width in local])
         self.classifier = nn.Linear(len(local) * last, num_classes)
         self.gamma = make_gamma(init)
         self.fc = nn.Linear(last, num_classes) if init == 'identity' else None

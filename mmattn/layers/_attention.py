@@ -22,7 +22,7 @@ def attention(
 ) -> Tensor:
     """``softmax(scale * Q K^T) V`` for maps of any size, equal to :func:`plain_attention`.
 
-    Equal widths go to torch's fused kernel. Others are cut into blocks of queries of at most
+    Equal widths go to torch's fused kernels. Others are cut into blocks of queries of at most
     ``MAX_SCORES`` scores, which are computed again in the backward pass. A recorded graph (trace,
     ONNX, and for unequal widths ``torch.compile``) holds the plain form, right for every size.
 
@@ -38,8 +38,7 @@ def attention(
     if torch.jit.is_tracing():
         return plain_attention(query, key, value, scale, relative)
     if query.shape[2] == value.shape[2] and relative is None:
-        heads = (t.unsqueeze(1) for t in (query, key, value))  # the fused kernels want a head axis
-        return F.scaled_dot_product_attention(*heads, scale=scale).squeeze(1)
+        return _fused(query, key, value, scale)
     block = max(MAX_SCORES // (query.shape[0] * key.shape[1]), 1)
     if is_capturing() or block >= query.shape[1]:
         return plain_attention(query, key, value, scale, relative)
@@ -53,6 +52,20 @@ def attention(
     )
 
 
+def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """As the fused kernels want it: a head axis, no strides, a multiple of 8 channels.
+
+    Without that torch quietly builds the whole matrix. Channels of zeros change nothing.
+    """
+    width = query.shape[2]
+    heads = [
+        F.pad(t, (0, -width % 8)).contiguous().unsqueeze(1)  # (N, 1, L or S, D)
+        for t in (query, key, value)
+    ]
+    out = F.scaled_dot_product_attention(*heads, scale=scale)
+    return out.squeeze(1)[:, :, :width]
+
+
 def plain_attention(
     query: Tensor,
     key: Tensor,
@@ -63,7 +76,8 @@ def plain_attention(
     """``softmax(scale * Q K^T) V`` as written; the scores are at least float32."""
     kind = 'cpu' if query.is_meta else query.device.type  # meta tensors have no autocast
     with torch.autocast(kind, enabled=False):  # unscaled scores overflow float16
-        scores = at_least_float32(query) @ at_least_float32(key).mT * scale  # (N, L, S)
+        query, key = at_least_float32(query), at_least_float32(key)
+        scores = query @ key.transpose(1, 2) * scale  # (N, L, S)
         if relative is not None:
             rows, cols = relative
             scores = scores.unflatten(2, (rows.shape[2], cols.shape[2]))  # (N, L, H, W)

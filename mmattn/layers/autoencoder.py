@@ -64,13 +64,13 @@ class ConvAutoencoderAttention(_Autoencoder):
         if size is not None and size not in LAST:
             raise ValueError(f'size must be one of {tuple(LAST)} or None, got {size}')
         self.encoder = nn.Sequential(
-            *(nn.Conv2d(in_channels, 12, 4, 2, 1), nn.ReLU(inplace=True)),
-            *(nn.Conv2d(12, 24, 4, 2, 1), nn.ReLU(inplace=True)),
-            *(nn.Conv2d(24, 48, 4, 2, 1), nn.ReLU(inplace=True)),
+            *(nn.Conv2d(in_channels, 12, 4, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(12, 24, 4, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(24, 48, 4, 2, 1), nn.ReLU()),
         )
         self.decoder = nn.Sequential(
-            *(nn.ConvTranspose2d(48, 24, 4, 2, 1), nn.ReLU(inplace=True)),
-            *(nn.ConvTranspose2d(24, 12, 4, 2, 1), nn.ReLU(inplace=True)),
+            *(nn.ConvTranspose2d(48, 24, 4, 2, 1), nn.ReLU()),
+            *(nn.ConvTranspose2d(24, 12, 4, 2, 1), nn.ReLU()),
             nn.ConvTranspose2d(12, in_channels, *LAST.get(size, ANY_SIZE)),
         )
         self.init_weights()
@@ -121,11 +121,11 @@ class LinearAutoencoderAttention(_Autoencoder):
             raise ValueError(f'width must be >= 1, got {width}')
         self.width = width
         self.mlp = nn.Sequential(
-            *(nn.Linear(width, 128), nn.ReLU(inplace=True)),
-            *(nn.Linear(128, 64), nn.ReLU(inplace=True)),
+            *(nn.Linear(width, 128), nn.ReLU()),
+            *(nn.Linear(128, 64), nn.ReLU()),
             nn.Linear(64, 12),
-            *(nn.Linear(12, 64), nn.ReLU(inplace=True)),
-            *(nn.Linear(64, 128), nn.ReLU(inplace=True)),
+            *(nn.Linear(12, 64), nn.ReLU()),
+            *(nn.Linear(64, 128), nn.ReLU()),
             nn.Linear(128, width),
         )
         self.init_weights()

@@ -53,9 +53,11 @@ class PositionAttention(Gate):
     def weigh(self, x: Tensor) -> Tensor:
         """The attended map alone, times alpha."""
         maps = self.query(x), self.key(x), self.value(x)
-        query, key, value = (m.flatten(2).mT for m in maps)  # (N, positions, channels)
+        query, key, value = (
+            m.flatten(2).transpose(1, 2) for m in maps
+        )  # (N, positions, channels)
         out = attention(query, key, value)  # eq. 1
-        return self.alpha * out.mT.unflatten(2, x.shape[2:])
+        return self.alpha * out.transpose(1, 2).unflatten(2, x.shape[2:])
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -100,7 +102,7 @@ class ChannelAttention(Gate):
         """The attended map alone, times beta."""
         with torch.autocast('cpu' if x.is_meta else x.device.type, enabled=False):
             rows = at_least_float32(x.flatten(2))  # (N, C, positions)
-            energy = rows @ rows.mT  # (N, C, C)
+            energy = rows @ rows.transpose(1, 2)  # (N, C, C)
             attn = (energy.amax(2, keepdim=True) - energy).softmax(2)  # eq. 3
             out = (attn @ rows).to(x.dtype)
         return self.beta * out.unflatten(2, x.shape[2:])

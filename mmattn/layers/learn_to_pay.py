@@ -7,49 +7,65 @@ from mmattn.registry import MODELS
 
 __all__ = ['LearnToPay']
 
+COMPATIBILITIES = ('learned', 'dot')
+
 
 @MODELS.register_module()
 class LearnToPay(nn.Module):
     """Sums the positions of a local map, each weighted by its compatibility with a global vector.
 
-    ``out = sum_p a_p l_p`` with ``a = softmax_p(u . (l_p + g))``; l is the local map, brought to
-    the width of g by a 1x1 convolution where widths differ.
+    ``out = sum_p a_p l_p`` with ``a = softmax_p(u . (l_p + g))`` or ``softmax_p(l_p . g)``; l is
+    the local map, brought to the width of g by a 1x1 convolution where widths differ.
 
-    Paper: Learn to Pay Attention, arXiv 1804.02391, equations 1 (compatibility by a learned u),
-    2 and 3.
+    Paper: Learn to Pay Attention, arXiv 1804.02391, section 3.1: both compatibility scores,
+    equations 1 and 2.
 
     Differs from the paper: nothing; as in its code it is the projected map that is summed.
 
     It turns a map into a vector and so is no plugin and has no ``init='identity'``:
     ``mmattn.LearnToPayHead``, which classifies by it, has.
 
+    Limits: with the learned compatibility g has no effect and gets no gradient: it adds the same
+    ``u . g`` to every score, and a softmax does not see a constant. So it is in the paper's
+    formula; ``'dot'`` is free of it.
+
     Args:
         in_channels: width of the local map.
         global_channels: C_g, width of the global vector.
+        compatibility: ``'learned'``, ``u . (l_p + g)`` (the paper's "pc"), or ``'dot'``,
+            ``l_p . g`` (its "dp").
 
     Shape: local ``(N, in_channels, H, W)`` and global ``(N, C_g)`` or ``(N, C_g, 1, 1)`` ->
     ``(N, C_g)``.
 
     Raises:
-        ValueError: a width below 1.
+        ValueError: a width below 1, unknown ``compatibility``.
     """
 
-    def __init__(self, in_channels: int, global_channels: int) -> None:
+    def __init__(
+        self, in_channels: int, global_channels: int, compatibility: str = 'learned'
+    ) -> None:
         super().__init__()
         check_channels(in_channels)
         if global_channels < 1:
             raise ValueError(f'global_channels must be >= 1, got {global_channels}')
+        if compatibility not in COMPATIBILITIES:
+            raise ValueError(
+                f'compatibility must be one of {COMPATIBILITIES}, got {compatibility!r}'
+            )
         self.proj = (
             nn.Conv2d(in_channels, global_channels, 1, bias=False)
             if in_channels != global_channels
             else nn.Identity()
         )
-        self.score = nn.Conv2d(global_channels, 1, 1, bias=False)  # u
+        learned = compatibility == 'learned'
+        self.score = nn.Conv2d(global_channels, 1, 1, bias=False) if learned else None  # u
+        self.init_weights()
 
     def forward(self, local: Tensor, context: Tensor) -> Tensor:
         local = self.proj(local)  # (N, C_g, H, W)
         attn = self._weights(local, context)  # (N, H * W)
-        return (local.flatten(2) @ attn.unsqueeze(2)).squeeze(2)  # (N, C_g), eq. 3
+        return (local.flatten(2) @ attn.unsqueeze(2)).squeeze(2)  # (N, C_g)
 
     def attention(self, local: Tensor, context: Tensor) -> Tensor:
         """The weights of the positions, which sum to 1.
@@ -60,5 +76,15 @@ class LearnToPay(nn.Module):
         return attn.unsqueeze(1).unflatten(2, local.shape[2:])
 
     def _weights(self, local: Tensor, context: Tensor) -> Tensor:
-        logits = self.score(local + context.flatten(1)[:, :, None, None])  # (N, 1, H, W), eq. 1
-        return logits.flatten(1).softmax(1)  # eq. 2
+        context = context.flatten(1)[:, :, None, None]  # (N, C_g, 1, 1)
+        if self.score is not None:
+            logits = self.score(local + context)  # (N, 1, H, W), eq. 1
+        else:
+            logits = (local * context).sum(1)  # (N, H, W), eq. 2
+        return logits.flatten(1).softmax(1)
+
+    def init_weights(self) -> None:
+        """Give every parameter its initial value (torch's; the paper names none)."""
+        for layer in self.children():
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()

@@ -26,8 +26,9 @@ class NonLocal(Gate):
     its norm, starts at 0; with ``init='identity'``, where gamma does that, at random (the norm
     at 1), or two zeros would never move.
 
-    Limits: ``phi``'s bias gets no gradient: a softmax does not see a constant. With
-    ``sub_sample`` a map needs at least 2 x 2 positions.
+    Limits: ``phi``'s bias gets no gradient: a softmax does not see a constant; with a norm,
+    ``g``'s as well, in training, since the norm removes it. With ``sub_sample`` a map needs at
+    least 2 x 2 positions.
 
     Args:
         in_channels: C.
@@ -72,9 +73,9 @@ class NonLocal(Gate):
         if self.sub_sample and min(x.shape[2:]) < 2:
             raise ValueError(f'sub_sample needs a map of at least 2x2, got {tuple(x.shape[2:])}')
         maps = self.block.theta(x), self.block.phi(x), self.block.g(x)
-        query, key, value = (m.flatten(2).mT for m in maps)  # (N, positions, inner)
+        query, key, value = (m.flatten(2).transpose(1, 2) for m in maps)  # (N, positions, inner)
         out = attention(query, key, value, self.scale)  # eq. 4
-        out = out.mT.unflatten(2, x.shape[2:])  # (N, inner, H, W)
+        out = out.transpose(1, 2).unflatten(2, x.shape[2:])  # (N, inner, H, W)
         return x + self.block.conv_out(out)  # eq. 6
 
     def init_weights(self) -> None:

@@ -21,6 +21,8 @@ class Sequence(Gate):
     Differs from the paper: the report does not fix the order of the two; it is the order of
     ``gates`` here.
 
+    Limits: as its gates.
+
     Args:
         in_channels: C, passed to every gate.
         gates: configs of registered gates.
@@ -55,6 +57,7 @@ class Sequence(Gate):
         self.gates = nn.ModuleList(
             MODELS.build({**defaults, **cfg, 'in_channels': in_channels}) for cfg in gates
         )
+        self.init_weights()
 
     def attend(self, x: Tensor) -> Tensor:
         for gate in self.gates:

@@ -14,8 +14,10 @@ def maps(dtype=torch.float32):
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
-def test_values(training):
-    head = randomise(LearnToPayHead(4, [3, 6, 6]).double()).train(training)
+@pytest.mark.parametrize('compatibility', ['learned', 'dot'])
+def test_values(compatibility, training):
+    head = LearnToPayHead(4, [3, 6, 6], compatibility=compatibility).double()
+    randomise(head).train(training)
     feats = tuple(m.detach().requires_grad_() for m in maps(torch.float64))
     params = {k: v.detach().clone().requires_grad_() for k, v in head.state_dict().items()}
     out, expected = head(feats), learn_to_pay_head(feats, params)
@@ -81,6 +83,18 @@ def test_trains_and_predicts_in_a_classifier(init):
 def test_bad_options(options, match):
     with pytest.raises(ValueError, match=match):
         LearnToPayHead(**{'num_classes': 4, 'in_channels': [3, 6], **options})
+
+
+@pytest.mark.parametrize(
+    'options, reaches',
+    [({}, False), (dict(compatibility='dot'), True), (dict(init='identity'), True)],
+    ids=['learned', 'dot', 'identity'],
+)
+def test_whether_the_last_map_gets_a_gradient(options, reaches):
+    head = randomise(LearnToPayHead(4, [3, 6, 6], **options).double())
+    feats = tuple(m.detach().requires_grad_() for m in maps(torch.float64))
+    head(feats).square().sum().backward()
+    assert (feats[-1].grad.abs().max() > 1e-9) == reaches
 
 
 def test_wrong_features():

@@ -7,11 +7,19 @@ from tests.values import check_values, picture, randomise
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
+@pytest.mark.parametrize('compatibility', ['learned', 'dot'])
 @pytest.mark.parametrize('width', [3, 5], ids=['projected', 'same width'])
-def test_values(width, training):
-    check_values(
-        LearnToPay(width, 5), learn_to_pay, (picture(2, width, 3, 4), picture(2, 5)), training
-    )
+def test_values(width, compatibility, training):
+    layer = LearnToPay(width, 5, compatibility)
+    check_values(layer, learn_to_pay, (picture(2, width, 3, 4), picture(2, 5)), training)
+
+
+@pytest.mark.parametrize('compatibility, matters', [('learned', False), ('dot', True)])
+def test_whether_the_global_vector_matters(compatibility, matters):
+    layer = randomise(LearnToPay(3, 5, compatibility).double())
+    local = picture(1, 3, 3, 4)
+    first, second = (layer(local, picture(1, 5, seed=seed)) for seed in (2, 3))
+    assert torch.allclose(first, second) != matters
 
 
 def test_global_as_a_map():
@@ -36,6 +44,10 @@ def test_attention_sums_to_one_and_weighs_the_map():
     [
         (dict(in_channels=0, global_channels=4), 'in_channels must be >= 1, got 0'),
         (dict(in_channels=4, global_channels=0), 'global_channels must be >= 1, got 0'),
+        (
+            dict(in_channels=4, global_channels=4, compatibility='sum'),
+            "compatibility must be one of .* got 'sum'",
+        ),
     ],
 )
 def test_bad_options(options, match):

@@ -1,4 +1,4 @@
-"""Learn to pay attention (arXiv 1804.02391): compatibility by a learned vector, softmax, sum."""
+"""Learn to pay attention (arXiv 1804.02391): compatibility (learned or dot product), sum."""
 
 import torch
 
@@ -9,12 +9,16 @@ def learn_to_pay(local, context, p):
     """``(N, C_l, H, W), (N, C_g) -> (N, C_g)``."""
     if 'proj.weight' in p:
         local = conv2d(local, p['proj.weight'])
-    u = p['score.weight'].flatten()
     rows = []
     for image, g in zip(local, context):
         positions = [(i, j) for i in range(image.shape[1]) for j in range(image.shape[2])]
-        scores = softmax([(u * (image[:, i, j] + g)).sum() for i, j in positions])
-        rows.append(sum(a * image[:, i, j] for a, (i, j) in zip(scores, positions)))
+        if 'score.weight' in p:
+            u = p['score.weight'].flatten()
+            scores = [(u * (image[:, i, j] + g)).sum() for i, j in positions]
+        else:
+            scores = [(image[:, i, j] * g).sum() for i, j in positions]
+        weights = softmax(scores)
+        rows.append(sum(a * image[:, i, j] for a, (i, j) in zip(weights, positions)))
     return torch.stack(rows)
 
 
