@@ -109,7 +109,7 @@ class Progress:
             done, total = map(int, compiled.groups())
             self.note = f'{done}/{total} files compiled'
             if done * 10 >= total:  # fewer say little
-                left = (time.monotonic() - self.start) / done * (total - done)
+                left = (time.monotonic() - self.start) * (total - done) / done
                 self.note += f', about {duration(left)} left'
         elif 'Retrying (' in line:
             self.note = 'no answer from the package registry, trying again'
