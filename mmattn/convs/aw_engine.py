@@ -8,9 +8,10 @@ value (equation 8); result (N, C2, Ho, Wo).
 
 import itertools
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmattn.layers._gate import at_least_float32, is_capturing
 
 __all__ = ['aw_conv2d', 'output_gate', 'per_sample', 'per_tap']
 
@@ -37,9 +38,9 @@ def aw_conv2d(
     if attn.shape[2] == 1 and weight.shape[2:] == (1, 1):
         return output_gate(*args)
     if attn.shape[2] > 1:
-        return per_tap(*args) if _capturing() else per_sample(*args)
+        return per_tap(*args) if is_capturing() else per_sample(*args)
     positions = (x.shape[2] // stride[0]) * (x.shape[3] // stride[1])
-    if _capturing() or (x.shape[0] > 1 and positions <= x.shape[1]):
+    if is_capturing() or (x.shape[0] > 1 and positions <= x.shape[1]):
         return per_tap(*args)
     return per_sample(*args)
 
@@ -104,16 +105,6 @@ def per_tap(
             window = window.unflatten(1, (groups, -1))[:, :, first : first + width].flatten(1, 2)
         kernel = weight[:, first : first + width, i : i + 1, j : j + 1]
         tap = F.conv2d(window, kernel, groups=groups)  # (N, C2, Ho, Wo)
-        term = (1 + attn[:, :, block, i, j, None, None]) * _at_least_float32(tap)
+        term = (1 + attn[:, :, block, i, j, None, None]) * at_least_float32(tap)
         total = term if total is None else total + term
     return total.to(tap.dtype)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _capturing() -> bool:
-    return (
-        torch.jit.is_tracing() or torch.onnx.is_in_onnx_export() or torch.compiler.is_compiling()
-    )
