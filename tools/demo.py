@@ -70,7 +70,7 @@ def call(command: list, log: Path) -> list[str]:
         Failed: The step did; the end of its output was shown.
     """
     lines, table = [], []
-    with open(log, 'a') as file:
+    with open(log, 'a', buffering=1) as file:
         process = subprocess.Popen(
             [sys.executable, '-u', *map(str, command)],
             stdout=subprocess.PIPE,
