@@ -215,7 +215,8 @@ def test_frozen_network_and_callers_without_gradient():
 
 
 @pytest.mark.parametrize('target', ['0', '3', '4'])
-def test_parts_under_no_grad(target):
+@pytest.mark.parametrize('cut', [5, 3, 1])
+def test_parts_under_no_grad(target, cut):
     class Frozen(nn.Module):
         def __init__(self):
             super().__init__()
@@ -223,7 +224,9 @@ def test_parts_under_no_grad(target):
 
         def forward(self, x):
             with torch.no_grad():
-                x = self.net[:5](x)
+                x = self.net[:cut](x)
+            with torch.no_grad():  # entered anew behind an early target
+                x = self.net[cut:5](x)
             return self.net[5:](x)
 
     x, classes = torch.randn(2, 3, 16, 16), torch.tensor([[0, 1], [2, 3]])
