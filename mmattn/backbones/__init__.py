@@ -15,6 +15,7 @@ else:
     from mmattn.backbones.attend import Attend
     from mmattn.backbones.attention_resnet import AttentionResNet
     from mmattn.backbones.mobilenet_v1 import MobileNetV1
+    from mmattn.backbones.report_cnn import ReportCNN
     from mmattn.backbones.td_resnet import TDResNet
     from mmattn.backbones.wide_resnet import WideResNet
 
@@ -30,6 +31,7 @@ _HOSTS = {
     'Attend': 'mmdet',
     'AttentionResNet': 'mmdet',
     'MobileNetV1': 'mmdet',
+    'ReportCNN': 'mmdet',
     'TDConvNeXt': 'mmpretrain',
     'TDMobileNetV3': 'mmpretrain',
     'TDResNet': 'mmdet',
@@ -40,6 +42,7 @@ __all__ = [
     'Attend',
     'AttentionResNet',
     'MobileNetV1',
+    'ReportCNN',
     'TDConvNeXt',
     'TDMobileNetV3',
     'TDResNet',
