@@ -5,6 +5,11 @@ from torch import Tensor, nn
 
 from mmattn.identity import blend, make_gamma
 
+if hasattr(torch.compiler, 'is_compiling'):
+    _is_compiling = torch.compiler.is_compiling
+else:  # torch 2.1
+    from torch._dynamo import is_compiling as _is_compiling
+
 __all__ = ['Gate', 'at_least_float32', 'check_channels', 'hidden_width', 'is_capturing']
 
 
@@ -37,7 +42,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 def is_capturing() -> bool:
     """Whether the forward is being recorded as a graph (trace, ONNX export, ``torch.compile``)."""
-    return torch.jit.is_tracing() or torch.compiler.is_compiling()
+    return torch.jit.is_tracing() or _is_compiling()
 
 
 class Gate(nn.Module):
