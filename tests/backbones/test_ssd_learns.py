@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get('MMATTN_SHARED_DATA', ROOT.parent / 'shared' / 'data'))
 PICTURES = 8
 SHRINK = 8  # a CPU cannot train the whole VGG16 in minutes
-STEPS = 100
+STEPS = 150
 
 pytestmark = [
     pytest.mark.slow,
