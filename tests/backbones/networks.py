@@ -10,6 +10,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import mmattn.layers
 from mmattn.registry import MODELS as MMATTN_MODELS
 
+# torch 2.1 cannot capture a graph through a hook made by functools.partial
+HOOKS_BREAK_GRAPHS = tuple(map(int, torch.__version__.split('.')[:2])) < (2, 2)
+
 
 def build(type, **options):  # noqa: A002
     return MODELS.build(dict(type=type, **options))

@@ -16,6 +16,7 @@ from mmattn.convs import AWConv2d
 from mmattn.layers import CBAM, SE
 from mmattn.registry import MODELS as MMATTN_MODELS
 from tests.backbones.networks import (
+    HOOKS_BREAK_GRAPHS,
     any_gate,
     build,
     distance,
@@ -494,7 +495,8 @@ def test_identity_start_of_the_convolution(conv, depth):
 
 
 # a bias before a norm in training mode: the authors' code has it, the norm takes it away
-NO_GRADIENT = {'BAM': ('channel.0.bias',)}
+# a bias in front of a softmax or a norm: its gradient is rounding noise, or nothing
+NO_GRADIENT = {'BAM': ('channel.0.bias',), 'GlobalContext': ('conv_mask.bias',)}
 
 
 @pytest.mark.parametrize('name', [*gates(), 'AWConv2d'])
@@ -583,6 +585,7 @@ def test_trace(everywhere):
         assert distance(traced(other), everywhere(other)) < 1e-5
 
 
+@pytest.mark.skipif(HOOKS_BREAK_GRAPHS, reason='torch 2.1 captures no hook made by partial')
 @pytest.mark.parametrize('depth', [18, 50])
 def test_whole_graph_is_captured(depth):
     positions = IN_BASIC if depth == 18 else IN_BOTTLENECK
@@ -598,6 +601,7 @@ def test_exchanged_norms_keep_the_gates(everywhere):
     """sync_bn replaces norm modules: a gate hooked to one would silently stop to run."""
     outs = everywhere(picture())
     synced = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(everywhere))
+    synced.train(everywhere.training)  # torch 2.1 does not hand the mode on
     assert any(isinstance(module, nn.SyncBatchNorm) for module in synced.modules())
     assert distance(synced(picture()), outs) < 1e-5
 

@@ -11,6 +11,7 @@ import pytest
     [('mmpretrain', 'TDResNet', 'TDConvNeXt'), ('mmdet', 'TDMobileNetV3', 'TDResNet')],
 )
 def test_one_host_is_enough(absent, there, missing, tmp_path):
+    pytest.importorskip('mmpretrain' if absent == 'mmdet' else 'mmdet')
     code = f"""
 import sys
 sys.modules['{absent}'] = None
