@@ -230,7 +230,7 @@ def run(classifier, pictures, settings, work_dir, device='cpu', workers=2, resum
             way = 'closed form, no backward pass' if localizer.maps.analytic else 'gradient'
             print_log(f'{settings.cam} on layer {", ".join(names)} ({way})', 'current')
         with ResultLog(own_log) as log:
-            _work(localizer, pictures, todo, done, log, workers)
+            _work(localizer, pictures, todo, log, workers)
     barrier()
     if rank != 0:
         return None
@@ -250,7 +250,7 @@ def _prepare(localizer, pictures):
     raise ValueError(f'none of the {len(dataset)} pictures can be decoded')
 
 
-def _work(localizer, pictures, todo, done, log, workers):
+def _work(localizer, pictures, todo, log, workers):
     loader = DataLoader(
         PictureDataset(pictures, localizer.classifier.preprocess),
         batch_sampler=todo,
@@ -265,7 +265,7 @@ def _work(localizer, pictures, todo, done, log, workers):
     def write(failures, finish):
         failed = [PictureResult(pictures[i].key, pictures[i].label, error=e) for i, e in failures]
         results = (finish() if finish else []) + failed
-        log.append([r for r in results if r.key not in done])
+        log.append(results)  # a picture that is there already: its first line counts
         progress.update(results)
 
     for indices, batch, geometries, failures in loader:

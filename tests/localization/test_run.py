@@ -132,8 +132,10 @@ def test_resume_does_only_what_is_left(tmp_path, found, monkeypatch):
     start(found, tmp_path / 'a', resume=True)
     assert calls == []
     log = tmp_path / 'a' / LOG_NAME
-    log.write_text(''.join(log.read_text().splitlines(keepends=True)[:4]))
+    whole = log.read_text()
+    log.write_text(''.join(whole.splitlines(keepends=True)[:4]))
     start(found, tmp_path / 'a', resume=True)
+    assert log.read_text() == whole
     assert calls == [3, 3, 2]  # pictures 3 to 5 again, so that the batch is the same
 
 
@@ -141,6 +143,10 @@ def test_resume_does_only_what_is_left(tmp_path, found, monkeypatch):
 def test_shards_give_the_identical_result(tmp_path, found, monkeypatch, world):
     whole, _ = start(found, tmp_path / 'whole')
     (tmp_path / 'shards').mkdir()
+    work, submit = [], Localizer.submit
+    monkeypatch.setattr(
+        Localizer, 'submit', lambda self, *a: work.append(len(a[1])) or submit(self, *a)
+    )
     for rank in reversed(range(world)):  # rank 0 ends last and joins
         monkeypatch.setattr(evaluate, 'get_dist_info', lambda rank=rank: (rank, world))
         outcome = start(found, tmp_path / 'shards', resume=True)
@@ -148,6 +154,7 @@ def test_shards_give_the_identical_result(tmp_path, found, monkeypatch, world):
     assert text(tmp_path / 'shards') == text(tmp_path / 'whole')
     assert outcome[0].summary() == whole.summary()
     assert not list((tmp_path / 'shards').glob('*rank*'))
+    assert sorted(work) == [2, 3, 3, 3]  # every batch once, whoever did it
 
 
 def test_the_run_takes_the_shortcut_and_the_long_way_agrees(tmp_path, found):
