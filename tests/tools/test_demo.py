@@ -75,6 +75,18 @@ def test_overlap(a, b, expected):
     assert demo.overlap(a, b) == pytest.approx(expected)
 
 
+def test_only_the_surest_prediction_of_a_place_is_drawn():
+    torch = pytest.importorskip('torch')
+    boxes = [[0, 0, 10, 10], [1, 0, 10, 10], [20, 20, 30, 30], [50, 50, 60, 60]]
+    found = dict(
+        labels=torch.tensor([1, 2, 3, 4]),
+        bboxes=torch.tensor(boxes),
+        scores=torch.tensor([0.5, 0.75, 0.5, 0.25]),
+    )
+    kept = demo.surest(found)
+    assert [(label, score) for label, _, score in kept] == [(2, 0.75), (3, 0.5)]
+
+
 def test_only_an_interrupted_training_of_the_same_config_is_resumed(tmp_path):
     pytest.importorskip('mmdet')
     from mmengine.config import Config
