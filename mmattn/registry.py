@@ -33,12 +33,12 @@ class _Registry(Registry):
         names = sorted(self.module_dict)
         lower = {name.lower(): name for name in names}
         close = difflib.get_close_matches(key.lower(), lower, n=3, cutoff=0.5)
-        hint = ', '.join(f"'{lower[name]}'" for name in close) or ', '.join(names)
-        missing = [f' {problem}' for problem in map(host_problem, _needed_hosts()) if problem]
-        return (
-            f"type 'mmattn.{key}' is not registered; "
-            f'{"did you mean" if close else "registered names are"} {hint}?{"".join(missing)}'
-        )
+        if close:
+            hint = 'did you mean ' + ' or '.join(f"'mmattn.{lower[name]}'" for name in close) + '?'
+        else:
+            hint = f'registered names are {", ".join(names)}.'
+        problems = filter(None, map(host_problem, _needed_hosts()))
+        return ' '.join((f"type 'mmattn.{key}' is not registered; {hint}", *problems))
 
 
 def _needed_hosts() -> list:

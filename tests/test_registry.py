@@ -63,7 +63,7 @@ def test_built_from_anywhere_without_custom_imports(tmp_path):
 )
 def test_misspelt_type_names_the_closest(registry, name, close):
     with pytest.raises(
-        KeyError, match=f"'mmattn.{name}' is not registered; did you mean .*'{close}'"
+        KeyError, match=f"'mmattn.{name}' is not registered; did you mean .*'mmattn.{close}'"
     ):
         registry.build(dict(type=f'mmattn.{name}'))
 

@@ -13,7 +13,7 @@ import sys
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import Runner, find_latest_checkpoint
 
 from mmattn.utils import command_line
 from mmattn.utils.checkpoint import LoadReportHook
@@ -64,6 +64,8 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
     if args.resume:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+        if args.resume == 'auto' and not find_latest_checkpoint(cfg.work_dir):
+            print(f'note: no checkpoint in {cfg.work_dir}, so this starts anew', file=sys.stderr)
     start = cfg.get('load_from')
     if start and '://' not in start and not os.path.isfile(start):
         raise FileNotFoundError(f'the checkpoint {start} does not exist')

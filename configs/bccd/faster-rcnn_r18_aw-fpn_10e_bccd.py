@@ -2,6 +2,6 @@
 
 _base_ = './faster-rcnn_r18_fpn_10e_bccd.py'
 
-custom_imports = dict(imports=['mmattn'], allow_failed_imports=False)
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
 model = dict(neck=dict(type='mmattn.AWFPN'))

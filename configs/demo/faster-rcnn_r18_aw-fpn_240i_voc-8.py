@@ -15,8 +15,19 @@ dataset = dict(
     pipeline={{_base_.pipeline}},
 )
 train_dataloader = dict(dataset=dataset)
-val_dataloader = dict(dataset=dict(test_mode=True, **dataset))
-test_dataloader = dict(dataset=dict(test_mode=True, **dataset))
+# VOC's measure reads the boxes behind the pipeline: Resize must not see them
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='Resize', scale=(320, 320), keep_ratio=True),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(
+        type='PackDetInputs',
+        meta_keys=('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor', 'instances'),
+    ),
+]
+test_dataset = dict(dataset, test_mode=True, pipeline=test_pipeline)
+val_dataloader = dict(dataset=test_dataset)
+test_dataloader = dict(dataset=test_dataset)
 
 # COCO's AP50, and VOC's own measure beside it
 val_evaluator = [

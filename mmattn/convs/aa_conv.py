@@ -1,5 +1,7 @@
 """Attention-augmented convolution: some of the output channels come from self-attention."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,7 +63,8 @@ class AAConv2d(nn.Conv2d):
 
     Raises:
         ValueError: dk or dv not divisible by ``num_heads`` or out of range, ``groups`` other
-            than 1, a padding that changes the size, an unknown ``aw``, ``norm`` or ``init``.
+            than 1, a padding that changes the size, ``map_size`` that is no pair, an unknown
+            ``aw``, ``norm`` or ``init``.
     """
 
     def __init__(
@@ -129,6 +132,7 @@ class AAConv2d(nn.Conv2d):
             )
         self.rel_h = self.rel_w = None
         if map_size is not None:
+            _check_map_size(map_size)
             self.rel_h, self.rel_w = (
                 nn.Parameter(torch.empty(2 * size - 1, self_dk // num_heads, **kwargs))
                 for size in map_size
@@ -192,6 +196,12 @@ def _channels(name: str, value: int | float, out_channels: int, num_heads: int, 
     if value < 1 or value % num_heads:
         raise ValueError(f'{name} must be a multiple of num_heads ({num_heads}), got {value}')
     return value
+
+
+def _check_map_size(map_size) -> None:
+    pair = isinstance(map_size, Sequence) and len(map_size) == 2
+    if not pair or not all(isinstance(size, int) and size >= 1 for size in map_size):
+        raise ValueError(f'map_size must be (height, width), both >= 1, or None, got {map_size!r}')
 
 
 def _check_same(conv: nn.Conv2d) -> None:

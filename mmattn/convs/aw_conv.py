@@ -1,10 +1,13 @@
 """AW-convolution: attention on the weights instead of the activations."""
 
 import torch.nn.functional as F
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmattn.convs.aw_engine import aw_conv2d
 from mmattn.identity import make_gamma
+from mmattn.layers._gate import check_positive
 from mmattn.layers._pool import adaptive_avg_pool2d
 from mmattn.registry import MODELS
 
@@ -48,11 +51,13 @@ class AWConv2d(nn.Conv2d):
         init: ``'paper'``, or ``'identity'``: ``conv(x) + gamma * (aw_out - conv(x))``
             (:mod:`mmattn.identity`).
 
-    Shape: ``(N, C1, H, W) -> (N, C2, Ho, Wo)`` as ``nn.Conv2d``.
+    Shape: ``(N, C1, H, W) -> (N, C2, Ho, Wo)`` as ``nn.Conv2d``, in batches only.
 
     Raises:
-        ValueError: an option out of range or not a divisor; in training, ``norm='BN'`` with a
-            single value per channel (a 1x1 kernel and one picture).
+        TypeError: ``reduction``, ``r_c1`` or ``r_c2`` is no integer.
+        ValueError: an option out of range or not a divisor; ``norm='GN'`` with one value to
+            normalise; in training, ``norm='BN'`` with a single value per channel (a 1x1 kernel
+            and one picture).
     """
 
     def __init__(
@@ -150,11 +155,11 @@ class WeightAttention(nn.Module):
         **kwargs,
     ) -> None:
         super().__init__()
-        if reduction < 1:
-            raise ValueError(f'reduction must be >= 1, got {reduction}')
+        check_positive('reduction', reduction)
         per_group = in_channels // groups
-        self.r_c1 = _divisor('r_c1', per_group if r_c1 is None else r_c1, per_group)
-        self.r_c2 = _divisor('r_c2', r_c2, out_channels)
+        inputs = 'in_channels / groups'
+        self.r_c1 = _divisor('r_c1', per_group if r_c1 is None else r_c1, inputs, per_group)
+        self.r_c2 = _divisor('r_c2', r_c2, 'out_channels', out_channels)
         self.r_hw = r_hw
         self.kernel_size = kernel_size
         self.grid = _grid(r_hw, kernel_size)
@@ -180,20 +185,26 @@ class WeightAttention(nn.Module):
         return attn.unflatten(3, self.kernel_size)
 
     def _check_batch(self, x: Tensor) -> None:
-        values = x.shape[0] * self.grid[0] * self.grid[1]
-        if type(self.norm1) is nn.BatchNorm2d and self.norm1.training and values == 1:
+        norm = self.norm1
+        if not isinstance(norm, _BatchNorm) or not norm.training:
+            return
+        if isinstance(norm, nn.SyncBatchNorm) and get_world_size() > 1:
+            return
+        if x.shape[0] * self.grid[0] * self.grid[1] == 1:
             raise ValueError(
-                "norm='BN' cannot train on one picture with a 1x1 kernel (one value per channel): "
-                "give each process at least 2 pictures, or use norm='SyncBN', 'GN' or 'none'"
+                "norm='BN' cannot train on one picture with a 1x1 kernel (one value per channel; "
+                "in a single process norm='SyncBN' is the same): give each process at least 2 "
+                "pictures, or use norm='GN' or 'none'"
             )
 
     def extra_repr(self) -> str:
         return f'r_c1={self.r_c1}, r_c2={self.r_c2}, r_hw={self.r_hw}'
 
 
-def _divisor(name: str, value: int, of: int) -> int:
-    if value < 1 or of % value:
-        raise ValueError(f'{name} must be a divisor of {of}, got {value}')
+def _divisor(name: str, value: int, of: str, whole: int) -> int:
+    check_positive(name, value)
+    if whole % value:
+        raise ValueError(f'{name} must be a divisor of {of} ({whole}), got {value}')
     return value
 
 

@@ -29,7 +29,7 @@ def aw_conv2d(
 ) -> Tensor:
     """Pick the cheapest exact form for this call.
 
-    1x1 kernels become a gate on the output. The weight form moves ``2 * C1 * C2 * h * w``
+    1x1 kernels become a gate on the output. The weight form moves ``2 * C1 / groups * C2 * h * w``
     numbers a picture, the tap form ``2 * h * w * C2 * Ho * Wo``: small maps take the taps. While
     a graph is captured for another batch size, only the tap form is right, since the weight
     form bakes the batch size into ``groups``.
@@ -37,10 +37,10 @@ def aw_conv2d(
     args = (x, weight, attn, stride, padding, dilation, groups)
     if attn.shape[2] == 1 and weight.shape[2:] == (1, 1):
         return output_gate(*args)
-    if attn.shape[2] > 1:
-        return per_tap(*args) if is_capturing() else per_sample(*args)
+    if is_capturing() or x.shape[0] == 0:  # no pictures are no groups either
+        return per_tap(*args)
     positions = (x.shape[2] // stride[0]) * (x.shape[3] // stride[1])
-    if is_capturing() or (x.shape[0] > 1 and positions <= x.shape[1]):
+    if attn.shape[2] == 1 and x.shape[0] > 1 and positions <= weight.shape[1]:
         return per_tap(*args)
     return per_sample(*args)
 

@@ -39,7 +39,7 @@ def attention(
         return plain_attention(query, key, value, scale, relative)
     if query.shape[2] == value.shape[2] and relative is None:
         return _fused(query, key, value, scale)
-    block = max(MAX_SCORES // (query.shape[0] * key.shape[1]), 1)
+    block = max(MAX_SCORES // max(query.shape[0] * key.shape[1], 1), 1)
     if is_capturing() or block >= query.shape[1]:
         return plain_attention(query, key, value, scale, relative)
     blocks = zip(query.split(block, 1), *(part.split(block, 1) for part in relative or ()))

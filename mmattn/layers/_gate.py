@@ -10,29 +10,44 @@ if hasattr(torch.compiler, 'is_compiling'):
 else:  # torch 2.1
     from torch._dynamo import is_compiling as _is_compiling
 
-__all__ = ['Gate', 'at_least_float32', 'check_channels', 'hidden_width', 'is_capturing']
+__all__ = [
+    'Gate',
+    'at_least_float32',
+    'check_channels',
+    'check_positive',
+    'hidden_width',
+    'is_capturing',
+]
 
 
 def hidden_width(in_channels: int, reduction: int) -> int:
     """Width of a gate's hidden layer, ``max(in_channels // reduction, 1)``.
 
     Raises:
-        ValueError: ``in_channels`` or ``reduction`` is below 1.
+        TypeError: one is no integer.
+        ValueError: one is below 1.
     """
-    check_channels(in_channels)
-    if reduction < 1:
-        raise ValueError(f'reduction must be >= 1, got {reduction}')
+    check_positive('in_channels', in_channels)
+    check_positive('reduction', reduction)
     return max(in_channels // reduction, 1)
 
 
 def check_channels(in_channels: int) -> None:
-    """Refuse a width below 1.
+    """Refuse a width that is no integer from 1 on (:func:`check_positive`)."""
+    check_positive('in_channels', in_channels)
+
+
+def check_positive(name: str, value: int) -> None:
+    """Refuse what is no integer from 1 on.
 
     Raises:
-        ValueError: ``in_channels`` is below 1.
+        TypeError: ``value`` is no integer.
+        ValueError: ``value`` is below 1.
     """
-    if in_channels < 1:
-        raise ValueError(f'in_channels must be >= 1, got {in_channels}')
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f'{name} must be an integer, got {value!r}')
+    if value < 1:
+        raise ValueError(f'{name} must be >= 1, got {value}')
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -56,10 +56,18 @@ class AWFPN(FPN):
                 layer.register_forward_pre_hook(_gate_input)
 
     def init_weights(self) -> None:
+        done = self.is_init
         super().init_weights()  # the host's rule covers every conv, the gates' own included
+        if done or _is_pretrained(self.init_cfg):
+            return
         for layer in (*self.lateral_convs, *self.fpn_convs):
             if hasattr(layer, 'gate'):
                 layer.gate.init_weights()
+
+
+def _is_pretrained(init_cfg: dict | list | None) -> bool:
+    rules = [init_cfg] if isinstance(init_cfg, dict) else init_cfg or []
+    return any(rule['type'] == 'Pretrained' for rule in rules)
 
 
 def _gate_input(layer: ConvModule, inputs: tuple) -> tuple:

@@ -127,6 +127,11 @@ def start_processes(cfg: Config) -> None:
 
     if cfg.launcher == 'none' or get_device() != 'cpu':
         return
+    if any(part == 'SyncBN' for part in _strings(cfg.get('model'))):
+        raise ValueError(
+            "norm='SyncBN' (or norm_cfg type 'SyncBN') needs a GPU in every process: use 'BN' or "
+            "'GN' on CPUs"
+        )
     if cfg.launcher != 'pytorch':
         raise ValueError(
             f'--launcher {cfg.launcher} needs a GPU in every process; on CPUs use dist_train.sh '
@@ -184,6 +189,44 @@ def run(name: str, work, cfg_of, splits: tuple) -> int:
     return 0
 
 
+def _unscoped_name(text: str, cfg: Config | None) -> str | None:
+    """The sentence for one of mmattn's names written without its scope, or with another."""
+    from mmattn.registry import MODELS
+
+    found = re.search(r'(\S+) is not in the (\S+) registry', text)
+    if found:
+        wrong = found[1].strip('\'"').rpartition('.')[2]
+    elif 'Cannot find None in registry' in text and cfg is not None:  # the host forgets the name
+        wrong = next(
+            (name for name in _types(cfg.get('model')) if name in MODELS.module_dict), None
+        )
+    else:
+        return None
+    close = difflib.get_close_matches(wrong or '', MODELS.module_dict, 1, cutoff=0.8)
+    if not close:
+        return None
+    return f"type {wrong!r} is not known to the host: did you mean 'mmattn.{close[0]}'?"
+
+
+def _strings(cfg) -> list[str]:
+    """Every text in a nested config."""
+    if isinstance(cfg, dict):
+        cfg = list(cfg.values())
+    if isinstance(cfg, list | tuple):
+        return [text for value in cfg for text in _strings(value)]
+    return [cfg] if isinstance(cfg, str) else []
+
+
+def _types(cfg) -> list[str]:
+    """Every ``type`` in a nested config."""
+    if isinstance(cfg, dict):
+        own = [cfg['type']] if isinstance(cfg.get('type'), str) else []
+        return own + [name for value in cfg.values() for name in _types(value)]
+    if isinstance(cfg, list | tuple):
+        return [name for value in cfg for name in _types(value)]
+    return []
+
+
 def _chain(error: BaseException) -> list[BaseException]:
     """The error and what caused it, the first cause last."""
     errors = [error]
@@ -227,6 +270,8 @@ def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ())
             return broken_picture_sentence(*next(iter(broken.items())))
     if found := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
         return f'the config gives {found[1]} an argument it does not have: {found[2]!r}'
+    if unscoped := _unscoped_name(text, cfg):
+        return unscoped
     if _was_loading(error):
         reason = (text or type(error).__name__).splitlines()[0]
         return (

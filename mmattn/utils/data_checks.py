@@ -329,7 +329,14 @@ class _Coco(_Layout):
         images = self.content['images']
         if self.filter_cfg.get('filter_empty_gt', False):
             used = {c['id'] for c in self.content['categories'] if c['name'] in self.classes}
-            full = {a['image_id'] for a in self.content['annotations'] if a['category_id'] in used}
+            sizes = {image['id']: (image['width'], image['height']) for image in images}
+            full = {
+                a['image_id']
+                for a in self.content['annotations']
+                if a['category_id'] in used
+                and a['image_id'] in sizes
+                and not _is_dropped(a, *sizes[a['image_id']])
+            }
             images = [image for image in images if image['id'] in full]
         smallest = self.filter_cfg.get('min_size', 0)
         return sum(min(image['width'], image['height']) >= smallest for image in images)

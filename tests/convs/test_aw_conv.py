@@ -2,6 +2,7 @@ import pytest
 import torch
 from mmcv.cnn import ConvModule, build_conv_layer
 from mmcv.cnn.utils import fuse_conv_bn
+from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from mmattn.convs import AWConv2d, aw_engine
@@ -264,7 +265,7 @@ def test_other_norms(norm):
 def test_bn_needs_two_values():
     conv = AWConv2d(4, 8, 1)
     x = torch.randn(1, 4, 6, 6)
-    with pytest.raises(ValueError, match="norm='BN' cannot train on one picture .* 'GN'"):
+    with pytest.raises(ValueError, match="norm='BN' cannot train on one picture .*'GN'"):
         conv(x)
     conv.eval()(x)
     AWConv2d(4, 8, 3)(x)  # nine values a channel are enough
@@ -275,10 +276,10 @@ def test_bn_needs_two_values():
     'options, message',
     [
         (dict(reduction=0), 'reduction must be >= 1, got 0'),
-        (dict(r_c1=3), 'r_c1 must be a divisor of 4, got 3'),
-        (dict(r_c1=0), 'r_c1 must be a divisor of 4, got 0'),
-        (dict(groups=2, r_c1=4), 'r_c1 must be a divisor of 2, got 4'),
-        (dict(r_c2=5), 'r_c2 must be a divisor of 8, got 5'),
+        (dict(r_c1=3), r'r_c1 must be a divisor of in_channels / groups \(4\), got 3'),
+        (dict(r_c1=0), 'r_c1 must be >= 1, got 0'),
+        (dict(groups=2, r_c1=4), r'r_c1 must be a divisor of .* \(2\), got 4'),
+        (dict(r_c2=5), r'r_c2 must be a divisor of out_channels \(8\), got 5'),
         (dict(r_hw=2), r'r_hw must be one of \[1, 3, 9\] for kernel_size \(3, 3\), got 2'),
         (dict(norm='LN'), r"norm must be one of \('BN', 'GN', 'SyncBN', 'none'\), got 'LN'"),
         (dict(init='zero'), r"init must be one of \('paper', 'identity'\), got 'zero'"),
@@ -345,3 +346,30 @@ def test_trace_is_right_at_another_batch_and_size():
     traced = torch.jit.trace(conv, torch.randn(2, 4, 8, 8))
     x = torch.randn(5, 4, 11, 7)
     torch.testing.assert_close(traced(x), conv(x))
+
+
+@pytest.mark.parametrize('reduction', [2.5, None, '16', True])
+def test_reduction_is_an_integer(reduction):
+    with pytest.raises(TypeError, match='reduction must be an integer, got '):
+        AWConv2d(4, 8, 3, reduction=reduction)
+
+
+def test_reverted_sync_bn_needs_two_values_too():
+    """A run of one process turns SyncBN into a BatchNorm of the host's own kind."""
+    conv = revert_sync_batchnorm(AWConv2d(4, 8, 1, norm='SyncBN'))
+    with pytest.raises(ValueError, match="in a single process norm='SyncBN' is the same"):
+        conv(torch.randn(1, 4, 6, 6))
+
+
+@pytest.mark.parametrize('options', [dict(), dict(r_c1=2), dict(groups=2)])
+@pytest.mark.parametrize('kernel_size', [1, 3])
+def test_no_pictures(kernel_size, options):
+    """A head may see no proposals; a plain convolution takes that."""
+    conv = AWConv2d(4, 8, kernel_size, padding=kernel_size // 2, **options).eval()
+    assert conv(torch.randn(0, 4, 5, 6)).shape == (0, 8, 5, 6)
+
+
+def test_depthwise_takes_the_weights(monkeypatch):
+    """A depthwise kernel is small: taps would move far more than scaled weights."""
+    monkeypatch.setattr(aw_engine, 'per_tap', None)
+    AWConv2d(64, 64, 3, padding=1, groups=64)(torch.randn(2, 64, 7, 7))

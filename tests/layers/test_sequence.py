@@ -58,7 +58,7 @@ def test_gates_keep_their_own_init():
     [
         (dict(gates=[]), ValueError, 'gates must hold at least one config'),
         (dict(gates=['ECA']), TypeError, r"gates\[0\] must be a dict, got 'ECA'"),
-        (dict(gates=[dict(type='ECAA')]), KeyError, "did you mean 'ECA'"),
+        (dict(gates=[dict(type='ECAA')]), KeyError, "did you mean 'mmattn.ECA'"),
         (
             dict(gates=[dict(type='ECA', init='paper')], init='identity'),
             ValueError,

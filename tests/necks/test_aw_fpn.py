@@ -153,5 +153,25 @@ def test_bad_options():
         build(conv_cfg=dict(type='mmattn.AWConv2d', reduction=0))
     with pytest.raises(ValueError, match='reduction must be >= 1, got 0'):
         build(gate_cfg=dict(type='mmattn.SE', reduction=0))
-    with pytest.raises(ValueError, match='r_c1 must be a divisor of 8, got 3'):
+    with pytest.raises(
+        ValueError, match=r'r_c1 must be a divisor of in_channels / groups \(8\), got 3'
+    ):
         build(conv_cfg=dict(type='mmattn.AWConv2d', r_c1=3))
+
+
+def test_pretrained_gates_are_kept(tmp_path):
+    trained = build(gate_cfg=GATES['cbam'])
+    file = tmp_path / 'neck.pth'
+    torch.save(trained.state_dict(), file)
+    init_cfg = dict(type='Pretrained', checkpoint=str(file))
+    neck = build(gate_cfg=GATES['cbam'], init_cfg=init_cfg)
+    neck.init_weights()
+    torch.testing.assert_close(dict(neck.state_dict()), dict(trained.state_dict()))
+
+
+def test_a_second_call_changes_nothing():
+    neck = build(gate_cfg=GATES['se'])
+    neck.init_weights()
+    before = {name: value.clone() for name, value in neck.state_dict().items()}
+    neck.init_weights()
+    torch.testing.assert_close(dict(neck.state_dict()), before)

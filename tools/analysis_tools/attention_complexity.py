@@ -24,8 +24,8 @@ def main() -> None:
     try:
         ours = complexity_of(args.config, args.shape, args.cfg_options)
         other = complexity_of(args.against, args.shape, None) if args.against else None
-    except (ValueError, KeyError, ImportError, FileNotFoundError) as error:
-        sys.exit(f'error: {error.args[0] if error.args else error}')
+    except (ValueError, TypeError, KeyError, ImportError, OSError, SyntaxError) as error:
+        sys.exit(f'error: {error.args[0] if isinstance(error, KeyError) else error}')
     print({'json': as_json, 'md': as_table, 'table': as_table}[args.format](ours, other, args))
 
 

@@ -1,0 +1,35 @@
+"""Sentences for mistakes that a host answers with a name of its own, or none."""
+
+import pytest
+from mmdet.registry import MODELS
+from mmengine.config import Config
+
+from mmattn.utils.command_line import explain, start_processes
+
+
+@pytest.mark.parametrize(
+    'cfg, wrong, meant',
+    [
+        (dict(type='AWFPN'), 'AWFPN', 'AWFPN'),
+        (dict(type='mmatn.SE'), 'SE', 'SE'),
+        (dict(type='mmattn.AWFPN', gate_cfg=dict(type='CBAM')), 'CBAM', 'CBAM'),
+    ],
+    ids=['no scope', 'misspelt scope', 'inside'],
+)
+def test_a_name_without_its_scope(cfg, wrong, meant):
+    cfg = dict(cfg, in_channels=[8], out_channels=8, num_outs=1)
+    with pytest.raises((KeyError, RuntimeError)) as caught:
+        MODELS.build(cfg)
+    sentence = explain(caught.value, Config(dict(model=dict(neck=cfg))))
+    assert sentence == f"type '{wrong}' is not known to the host: did you mean 'mmattn.{meant}'?"
+
+
+def test_a_name_of_nobody_is_left_to_the_host():
+    assert explain(KeyError('Zzz is not in the mmdet::model registry.')) is None
+
+
+def test_sync_bn_on_cpus(monkeypatch):
+    monkeypatch.setattr('mmengine.device.get_device', lambda: 'cpu')
+    neck = dict(type='mmattn.AWFPN', conv_cfg=dict(type='mmattn.AWConv2d', norm='SyncBN'))
+    with pytest.raises(ValueError, match="norm='SyncBN' .* needs a GPU in every process"):
+        start_processes(Config(dict(launcher='pytorch', model=dict(neck=neck), env_cfg=dict())))
