@@ -133,8 +133,8 @@ def train(work_dir: Path, options: list[str], log: Path) -> Path:
 # --------------------------------------------------------------------------------------- pictures
 
 
-def draw_curves(path: Path, work_dir: Path) -> None:
-    """Draw loss and AP over the steps."""
+def draw_curves(path: Path, work_dir: Path, figures: dict) -> None:
+    """Draw loss and AP over the steps; the test of the last checkpoint is the last point."""
     import matplotlib
 
     matplotlib.use('Agg')
@@ -151,9 +151,13 @@ def draw_curves(path: Path, work_dir: Path) -> None:
     ]:
         if name in curves:
             left.plot(*zip(*curves[name]), label=label)
-    for name, label in [('coco/bbox_mAP_50', 'AP50'), ('coco/bbox_mAP', 'AP (0.50 to 0.95)')]:
-        if name in curves:
-            right.plot(*zip(*curves[name]), marker='o', label=label)
+    last = max(step for step, _ in curves['loss'])
+    for name, key, label in [
+        ('coco/bbox_mAP_50', 'AP50', 'AP50'),
+        ('coco/bbox_mAP', 'AP', 'AP (0.50 to 0.95)'),
+    ]:
+        points = {**dict(curves.get(name, [])), last: figures[key]}
+        right.plot(*zip(*sorted(points.items())), marker='o', label=label)
     left.set(title='training loss', xlabel='step')
     left.set_ylim(bottom=0)
     right.set(title='validation', xlabel='step', ylim=(0, 1))
@@ -277,12 +281,12 @@ def demo(args: argparse.Namespace) -> dict:
     ]
     table = call(command + options, log)
     print('4/4 drawing', flush=True)
-    draw_curves(root / 'curves.png', run_dir)
+    metrics = newest_metrics(run_dir / 'test')
+    figures = {'AP': metrics['coco/bbox_mAP'], 'AP50': metrics['coco/bbox_mAP_50']}
+    draw_curves(root / 'curves.png', run_dir, figures)
     from mmengine.fileio import load
 
     draw_sheet(root / 'predictions.png', data, load(dump))
-    metrics = newest_metrics(run_dir / 'test')
-    figures = {'AP': metrics['coco/bbox_mAP'], 'AP50': metrics['coco/bbox_mAP_50']}
     write_json(root / 'summary.json', {'detection': figures}, merge=True)
     say_goodbye(root, checkpoint, table, figures, time.monotonic() - start)
     return figures

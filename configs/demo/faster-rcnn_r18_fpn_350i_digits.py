@@ -85,7 +85,7 @@ val_evaluator = dict(
 test_evaluator = val_evaluator
 
 # schedule
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=350, val_interval=70)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=350, val_interval=140)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 optim_wrapper = dict(
