@@ -13,6 +13,7 @@ else:  # torch 2.1
 __all__ = [
     'Gate',
     'at_least_float32',
+    'check_batch',
     'check_channels',
     'check_positive',
     'hidden_width',
@@ -48,6 +49,24 @@ def check_positive(name: str, value: int) -> None:
         raise TypeError(f'{name} must be an integer, got {value!r}')
     if value < 1:
         raise ValueError(f'{name} must be >= 1, got {value}')
+
+
+def check_batch(norm: nn.Module, values: int, refused: str) -> None:
+    """Refuse to train a BatchNorm on one value per channel, which torch cannot normalise.
+
+    Args:
+        norm: of whatever kind; a SyncBatchNorm sees the other processes' values as well.
+        values: per channel.
+        refused: who cannot train on what, for the message.
+
+    Raises:
+        ValueError: it is a BatchNorm in training mode and ``values`` is 1.
+    """
+    if norm.training and type(norm) is nn.BatchNorm2d and values == 1:
+        raise ValueError(
+            f'{refused} (its BatchNorm sees one value per channel): give each process at least 2 '
+            'pictures or convert the model to SyncBatchNorm'
+        )
 
 
 def at_least_float32(x: Tensor) -> Tensor:

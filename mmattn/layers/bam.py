@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, hidden_width
+from mmattn.layers._gate import Gate, check_batch, hidden_width
 from mmattn.registry import MODELS
 
 __all__ = ['BAM']
@@ -57,12 +57,7 @@ class BAM(Gate):
         self.init_weights()
 
     def attend(self, x: Tensor) -> Tensor:
-        norm = self.channel[1]
-        if norm.training and type(norm) is nn.BatchNorm2d and x.shape[0] == 1:
-            raise ValueError(
-                'BAM cannot train on one picture (its BatchNorm sees one value per channel): give '
-                'each process at least 2 pictures or convert the model to SyncBatchNorm'
-            )
+        check_batch(self.channel[1], x.shape[0], 'BAM cannot train on one picture')
         channel = self.channel(x.mean((2, 3), keepdim=True))  # (N, C, 1, 1), eq. 3
         spatial = self.spatial(x)  # (N, 1, H, W), eq. 4
         return x * (1 + (channel * spatial).sigmoid())  # eq. 1 and 2

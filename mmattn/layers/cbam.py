@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, check_channels, hidden_width
+from mmattn.layers._gate import Gate, check_batch, check_channels, hidden_width
 from mmattn.registry import MODELS
 
 __all__ = ['CBAM', 'SpatialGate']
@@ -41,7 +41,7 @@ class CBAM(Gate):
 
     Raises:
         ValueError: ``in_channels`` or ``reduction`` below 1, an even ``kernel_size``, unknown
-            ``init``.
+            ``init``; in training, a single picture with a 1x1 map.
     """
 
     _abbr_ = 'cbam'
@@ -101,7 +101,8 @@ class SpatialGate(Gate):
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 
     Raises:
-        ValueError: ``in_channels`` below 1, an even ``kernel_size``, unknown ``init``.
+        ValueError: ``in_channels`` below 1, an even ``kernel_size``, unknown ``init``; in
+            training, a single picture with a 1x1 map.
     """
 
     _abbr_ = 'spatial_gate'
@@ -133,4 +134,6 @@ def _spatial_logits(kernel_size: int) -> nn.Sequential:
 
 def _scale_positions(x: Tensor, logits: nn.Module) -> Tensor:
     pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)  # (N, 2, H, W)
+    refused = "CBAM's spatial gate cannot train on one picture with a 1x1 map"
+    check_batch(logits[1], pooled[:, 0].numel(), refused)
     return x * logits(pooled).sigmoid()  # (N, 1, H, W), eq. 3

@@ -56,6 +56,15 @@ def test_spatial_gate_starts_at_one_half(cls):
         torch.testing.assert_close(gate(x), 0.5 * x)
 
 
+@pytest.mark.parametrize('cls', [CBAM, SpatialGate])
+def test_refuses_to_train_on_one_number(cls):
+    gate, x = cls(4), torch.ones(1, 4, 1, 1)
+    with pytest.raises(ValueError, match='cannot train on one picture with a 1x1 map'):
+        gate(x)
+    assert gate(torch.ones(2, 4, 1, 1)).isfinite().all()
+    assert gate.eval()(x).isfinite().all()
+
+
 @pytest.mark.parametrize(
     'cls, options, match',
     [
