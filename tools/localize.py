@@ -14,6 +14,7 @@ import os
 import shlex
 import sys
 from dataclasses import replace
+from functools import partial
 
 import torch
 from mmengine.config import Config
@@ -25,6 +26,7 @@ from mmattn.localization.cam import METHODS
 from mmattn.localization.classifiers import count_classes, load_classifier
 from mmattn.localization.evaluate import Settings
 from mmattn.localization.session import localize, show, table
+from mmattn.localization.steps import localize_steps, steps_table
 
 
 def build_parser():
@@ -52,7 +54,13 @@ def build_parser():
         help=f'{", ".join(RULES)}; with your own threshold as gradcam-0.30',
     )
     maps.add_argument('--target-layer', metavar='NAME', help='layer or pattern, else found')
-    maps.add_argument('--steps', choices=('last', 'mean', 'all'), default='last')
+    maps.add_argument(
+        '--steps',
+        choices=('last', 'mean', 'all'),
+        default='last',
+        help='of a layer that is called several times: which map; all: a top-down network '
+        '(TDAM) at each of its steps, and the union of its steps',
+    )
     maps.add_argument('--reshape', choices=('nchw', 'nhwc', 'tokens'), help='else found')
     maps.add_argument(
         '--maps',
@@ -112,12 +120,11 @@ def parse_args(argv=None):
 
 def make_settings(args):
     """Command line -> :class:`Settings`."""
-    steps = 'last' if args.show and args.steps == 'all' else args.steps
     return Settings(
         cam=args.cam,
         rule=get_rule(args.rule),
         target=args.target_layer,
-        steps=steps,
+        steps='last' if args.steps == 'all' else args.steps,
         reshape=args.reshape,
         maps=args.maps,
         iou_thr=args.iou_thr,
@@ -143,6 +150,24 @@ def make_classifier(args):
         if getattr(args, name):
             changed[name] = getattr(args, name)
     return replace(classifier, preprocess=replace(classifier.preprocess, **changed))
+
+
+def at_each_step(classifier):
+    """One classifier for each step of a top-down network, none for any other network."""
+    if 'mmattn.backbones.top_down' not in sys.modules:  # so the network has no such block
+        return []
+    from mmattn.backbones.top_down import at_step, count_steps
+
+    def stopped(step, model, x):
+        with at_step(model, step):
+            return replace(classifier, model=model)(x)
+
+    count = count_steps(classifier.model)
+    return [
+        replace(classifier, name=f'{classifier.name}, step {step}', forward=partial(stopped, step))
+        for step in range(1, count + 1)
+        if count > 1
+    ]
 
 
 def choose_device(args):
@@ -210,14 +235,20 @@ def main(argv=None):
         classifier = make_classifier(args)
         device = choose_device(args)
         work_dir = work_dir_of(args)
+        steps = at_each_step(classifier) if args.steps == 'all' else []
         if args.show:
-            steps = args.steps
+            calls = 'last' if steps else args.steps
             for file, name, score, boxes in show(
-                classifier, args.show, settings, work_dir, device, args.label, steps
+                steps or [classifier], args.show, settings, work_dir, device, args.label, calls
             ):
                 corners = '; '.join(' '.join(f'{v:.0f}' for v in box) for box in boxes)
                 print(f'{file}: {name} ({score:.2f}), box {corners}')
             return 0
+        if args.steps == 'all' and not steps:
+            raise ValueError(
+                "steps must be 'last' or 'mean' in an evaluation of a network without top-down "
+                "blocks, got 'all'"
+            )
         classes = count_classes(classifier)
         annotations = load_annotations(
             args.annotations, args.images, args.format, args.synsets, args.split, classes
@@ -227,8 +258,9 @@ def main(argv=None):
         command = shlex.join(['python', 'tools/localize.py', *(argv or sys.argv[1:])])
         weights = args.model[1] if len(args.model) > 1 else None
         about = dict(annotations=args.annotations, weights=weights, command=command)
-        summary = localize(
-            classifier, annotations, settings, work_dir, device, args.workers, args.resume, about
+        evaluate = partial(localize_steps, steps) if steps else partial(localize, classifier)
+        summary = evaluate(
+            annotations, settings, work_dir, device, args.workers, args.resume, about
         )
     except (ValueError, TypeError, ImportError) as error:
         print(f'localize: {error}', file=sys.stderr)
@@ -238,8 +270,8 @@ def main(argv=None):
         return 130
     if summary is None:
         return 0
-    print(table(summary))
-    print(f'report: {os.path.join(work_dir, "report.html")}')
+    print(steps_table(summary) if steps else table(summary))
+    print(f'report: {os.path.join(work_dir, "step_*" if steps else "", "report.html")}')
     return 1 if summary['failed'] else 0
 
 

@@ -87,22 +87,30 @@ def heat_rgba(heat, strength=0.6):
     return np.dstack([colour, alpha])
 
 
-def draw(overlay, max_side=900):
-    """Picture beside the picture with map and boxes.
+def draw(*overlays, max_side=900):
+    """Picture beside the picture with map and boxes, once for each overlay of the picture.
 
     Returns:
         An RGB ``PIL.Image``.
     """
-    w, h = overlay.picture.size
+    w, h = overlays[0].picture.size
     factor = min(max_side / max(w, h), 1.0) if max(w, h) > 300 else 300 / max(w, h)
     new = (max(round(w * factor), 1), max(round(h * factor), 1))
-    plain = overlay.picture.resize(new, Image.BICUBIC)
+    plain = overlays[0].picture.resize(new, Image.BICUBIC)
+    panels = [plain, *(_marked(plain, overlay, factor) for overlay in overlays)]
+    row = Image.new('RGB', (len(panels) * (new[0] + 8) - 8, new[1]), 'white')
+    for number, panel in enumerate(panels):
+        row.paste(panel, (number * (new[0] + 8), 0))
+    return row
+
+
+def _marked(plain, overlay, factor):
     x0, y0, x1, y1 = (round(v * factor) for v in overlay.heat_xyxy)
     heat = Image.fromarray(heat_rgba(overlay.heat)).resize((x1 - x0, y1 - y0), Image.BILINEAR)
     shown = plain.copy()
     shown.paste(heat, (x0, y0), heat)
     pen = ImageDraw.Draw(shown)
-    width = max(2, round(max(new) / 160))
+    width = max(2, round(max(plain.size) / 160))
     for boxes, colour in ((overlay.truth_xyxy, TRUE_COLOUR), (overlay.boxes_xyxy, BOX_COLOUR)):
         for box in boxes:
             corners = [round(v * factor) for v in box]
@@ -110,10 +118,7 @@ def draw(overlay, max_side=900):
             around = [corners[0] - 1, corners[1] - 1, corners[2] + 1, corners[3] + 1]
             pen.rectangle(around, outline=HALO, width=width + 2)
             pen.rectangle(corners, outline=colour, width=width)
-    both = Image.new('RGB', (2 * new[0] + 8, new[1]), 'white')
-    both.paste(plain, (0, 0))
-    both.paste(shown, (new[0] + 8, 0))
-    return both
+    return shown
 
 
 def as_data_uri(image, kind='jpeg', max_side=320):

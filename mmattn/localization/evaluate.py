@@ -122,6 +122,7 @@ class Localizer:
         labels = torch.tensor([p.label for p in pictures], device=self.device)
         out = self.maps(self.to_input(batch), lambda logits: self._wanted(labels, logits))
         top5 = _best_classes(out.logits).tolist()
+        scores = out.logits.float().softmax(1).amax(1).tolist()
         size = geometries[0].input_size
         rule = self.settings.rule
         masks = masks_from_maps(out.maps.flatten(0, 1), size, rule)
@@ -132,7 +133,7 @@ class Localizer:
             levels = levels.cpu().numpy()
         jobs = [
             self._pool.submit(self._finish, *job)
-            for job in zip(pictures, geometries, masks, levels, top5)
+            for job in zip(pictures, geometries, masks, levels, top5, scores)
         ]
         return lambda: [job.result() for job in jobs]
 
@@ -141,7 +142,7 @@ class Localizer:
             return labels[:, None]
         return torch.cat([labels[:, None], _best_classes(logits)], 1)
 
-    def _finish(self, picture, geometry, masks, levels, top5):
+    def _finish(self, picture, geometry, masks, levels, top5, score):
         """Boxes, IoU and sweep of one picture, on the host."""
         rule = self.settings.rule
         boxes = [boxes_from_mask(mask, rule) for mask in masks]
@@ -153,6 +154,7 @@ class Localizer:
             key=picture.key,
             label=picture.label,
             top5=tuple(top5),
+            score=score,
             iou=ious[0],
             boxes_xyxy=placed[0],
             class_ious=tuple(ious[1:]) if every else None,

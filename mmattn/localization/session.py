@@ -130,41 +130,47 @@ def table(summary):
     return '\n'.join(lines)
 
 
-def show(classifier, paths, settings, work_dir, device='cpu', label=None, steps=None):
+def show(classifiers, paths, settings, work_dir, device='cpu', label=None, steps=None):
     """Draws pictures with map and box, no annotations needed.
 
     Args:
-        classifier: A :class:`~mmattn.localization.classifiers.Classifier`.
+        classifiers: A list of one :class:`~mmattn.localization.classifiers.Classifier`, or of one
+            for each step of a network; their maps lie side by side in one drawing.
         paths: Picture files.
         settings: A :class:`~mmattn.localization.evaluate.Settings`.
         work_dir: Folder for the drawings.
         device: Where the network runs.
         label: Class to explain, or None for the best one.
-        steps: Overrides ``settings.steps``; ``'all'`` draws one picture a step.
+        steps: Overrides ``settings.steps``; ``'all'`` draws every call of the target layer.
 
     Returns:
-        ``[(drawing's path, class name, probability, boxes)]``.
+        ``[(drawing's path, class name, probability, boxes)]``, one entry for each step.
 
     Raises:
         ValueError: A picture cannot be decoded, an unknown label, or an unwritable folder.
     """
-    count = count_classes(classifier, device)
+    count = count_classes(classifiers[0], device)
     if label is not None and not 0 <= label < count:
         raise ValueError(f'label must be 0 to {count - 1}, got {label}')
     try:
         Path(work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f'work dir {work_dir} cannot be written: {error}') from error
+    overlays = {path: [] for path in paths}  # each file once
+    for classifier in classifiers:  # one after the other: they share hooks on one network
+        with Localizer(classifier, settings, device) as localizer:
+            localizer.maps.steps = steps or settings.steps
+            for path in overlays:
+                overlays[path] += explain(localizer, path, label)
+            layers = ', '.join(localizer.maps.names)
+    print_log(f'layer {layers}', 'current')
     drawn = []
-    with Localizer(classifier, settings, device) as localizer:
-        localizer.maps.steps = steps or settings.steps
-        for path in paths:
-            overlays = explain(localizer, path, label)
-            for number, overlay in enumerate(overlays, 1):
-                suffix = f'_step{number}' if len(overlays) > 1 else ''
-                file = Path(work_dir) / f'{Path(path).stem}{suffix}_{settings.cam}.png'
-                draw(overlay).save(file)
-                name = class_name(classifier.classes, overlay.label)
-                drawn.append((file, name, overlay.score, overlay.boxes_xyxy))
-        print_log(f'layer {", ".join(localizer.maps.names)}', 'current')
+    for path, each in overlays.items():
+        several = '_steps' if len(each) > 1 else ''
+        file = Path(work_dir) / f'{Path(path).stem}{several}_{settings.cam}.png'
+        draw(*each).save(file)
+        for step, overlay in enumerate(each, 1):
+            name = class_name(classifiers[0].classes, overlay.label)
+            name = f'step {step}, {name}' if several else name
+            drawn.append((file, name, overlay.score, overlay.boxes_xyxy))
     return drawn

@@ -117,6 +117,7 @@ class PictureResult:
             of 256 bits per IoU level; empty where no sweep was made.
         picture_size: ``(height, width)``, or None where the picture could not be read.
         error: Why the picture could not be evaluated, or None.
+        score: Softmax probability of the best class.
     """
 
     key: str
@@ -129,6 +130,7 @@ class PictureResult:
     sweep: dict = field(default_factory=dict)
     picture_size: tuple | None = None
     error: str | None = None
+    score: float = 0.0
 
     def to_dict(self):
         """Returns plain JSON-ready values; floats survive a round trip exactly."""

@@ -1,0 +1,132 @@
+"""A classifier that looks several times, evaluated at each of its steps.
+
+Every function takes one :class:`~mmattn.localization.classifiers.Classifier` for each step: the
+same network, stopped there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from .metrics import COUNTED, judge
+from .results import LOG_NAME, read_log
+from .session import localize
+from .sweep import iou_matrix
+
+SHOWN = ('top1_cls', 'top5_cls', 'top1_loc', 'gt_known', 'max_box_acc')
+
+
+def localize_steps(
+    classifiers, annotations, settings, work_dir, device='cpu', workers=2, resume=False, about=None
+):
+    """Evaluates every step, then all steps together by the rule of TDAM's authors.
+
+    Args:
+        classifiers: One for each step.
+        settings: A :class:`~mmattn.localization.evaluate.Settings`. The maps and boxes of the
+            five best classes are always made: the rule needs the best one's.
+        work_dir: Gets what :func:`~mmattn.localization.session.localize` writes for step k in
+            ``step_k``, and ``steps.json``.
+        annotations, device, workers, resume, about: See
+            :func:`~mmattn.localization.session.localize`.
+
+    Returns:
+        ``{'steps': [summary, ...], 'union': fractions, 'failed': unreadable pictures}`` in the
+        first process, None in the others; the fractions are those of :func:`union_of_steps`.
+
+    Raises:
+        ValueError: See :func:`~mmattn.localization.session.localize`.
+    """
+    settings = replace(settings, maps='top5')
+    folders = [Path(work_dir) / f'step_{step}' for step in range(1, len(classifiers) + 1)]
+    summaries = [
+        localize(classifier, annotations, settings, folder, device, workers, resume, about)
+        for classifier, folder in zip(classifiers, folders)
+    ]
+    if summaries[0] is None:
+        return None
+    union = union_of_steps(folders, settings.iou_thr)
+    outcome = dict(steps=summaries, union=union, failed=summaries[0]['failed'])
+    (Path(work_dir) / 'steps.json').write_text(json.dumps(outcome, indent=1) + '\n')
+    return outcome
+
+
+def union_of_steps(folders, iou_thr=0.5):
+    """What counts as right when every step may speak: no plain accuracy.
+
+    The rule of TDAM's authors: each step's best class is kept, unless its box overlaps that of an
+    earlier step with IoU > 0.5; then the surer of the two stands for both. A picture is right if
+    any step that was kept is right.
+
+    Args:
+        folders: Results of each step, with the maps of the five best classes.
+        iou_thr: IoU from which a box is right; it does not change the 0.5 of the rule.
+
+    Returns:
+        Fractions of the readable pictures: ``top1_cls`` and the other counted metrics, each at
+        any step that was kept, and ``several``: steps of different classes were kept.
+    """
+    counts = dict.fromkeys((*COUNTED, 'several'), 0)
+    images = 0
+    for lines in zip(*(read_log(Path(folder) / LOG_NAME) for folder in folders), strict=True):
+        results = [result for _, result in lines]
+        if results[0].error is not None:
+            continue
+        images += 1
+        guesses = [(result.score, result.class_boxes[0]) for result in results]
+        kept = [results[step] for step in keep_apart(guesses)]
+        for name, answers in zip(COUNTED, zip(*(judge(result, iou_thr) for result in kept))):
+            counts[name] += any(answers)
+        counts['several'] += len({result.top5[0] for result in kept}) > 1
+    return {name: count / max(images, 1) for name, count in counts.items()}
+
+
+def keep_apart(guesses, iou_thr=0.5):
+    """The steps that stand for each step by the authors' rule.
+
+    Args:
+        guesses: For every step, in order, ``(probability, boxes_xyxy)`` of its best class; the
+            first box counts.
+        iou_thr: Overlap above which two steps show the same thing.
+
+    Returns:
+        For every step the number, from 0, of the step that stands for it.
+    """
+    kept = []
+    for step in range(len(guesses)):
+        stands = step
+        for index, other in enumerate(kept):
+            if _overlap(guesses[other][1], guesses[stands][1]) > iou_thr:
+                if guesses[stands][0] > guesses[other][0]:
+                    kept[index] = stands
+                else:
+                    stands = other
+        kept.append(stands)
+    return kept
+
+
+def _overlap(boxes_a, boxes_b):
+    if not len(boxes_a) or not len(boxes_b):
+        return 0.0
+    return float(iou_matrix(boxes_a[:1], boxes_b[:1])[0, 0])
+
+
+def steps_table(outcome):
+    """The results as lines of text."""
+    lines = [f'{"":<8}' + ''.join(f'{key:>13}' for key in SHOWN)]
+    for step, summary in enumerate(outcome['steps'], 1):
+        lines.append(_row(f'step {step}', summary))
+    union = outcome['union']
+    lines.append(_row('union', union))
+    lines.append(
+        'union: right at any step that was kept (the rule of the authors), no plain accuracy; '
+        f'steps of several classes were kept in {union["several"]:.4f} of the pictures'
+    )
+    return '\n'.join(lines)
+
+
+def _row(name, values):
+    cells = (values.get(key) for key in SHOWN)
+    return f'{name:<8}' + ''.join(f'{"" if v is None else format(v, ".4f"):>13}' for v in cells)
