@@ -62,7 +62,7 @@ def check_batch(norm: nn.Module, values: int, refused: str) -> None:
     Raises:
         ValueError: it is a BatchNorm in training mode and ``values`` is 1.
     """
-    if norm.training and type(norm) is nn.BatchNorm2d and values == 1:
+    if norm.training and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d) and values == 1:
         raise ValueError(
             f'{refused} (its BatchNorm sees one value per channel): give each process at least 2 '
             'pictures or convert the model to SyncBatchNorm'
