@@ -1,18 +1,20 @@
-"""mmattn's child registry; mmengine imports this file for any ``type='mmattn.X'``."""
+"""mmattn's child registries; mmengine imports this file for any ``type='mmattn.X'``."""
 
 import difflib
 
+from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
 from mmattn import host_problem
 
-__all__ = ['MODELS']
+__all__ = ['HOOKS', 'MODELS']
 
 # where the modules are -> the host they need
 _LOCATIONS = {
     'mmattn.layers': '',
     'mmattn.convs': '',
+    'mmattn.auxiliary': '',
     'mmattn.backbones': '',  # each class says which host it needs
     'mmattn.necks': 'mmdet',
     'mmattn.heads': 'mmpretrain',
@@ -53,3 +55,5 @@ MODELS = _Registry(
         location for location, host in _LOCATIONS.items() if not host or not host_problem(host)
     ],
 )
+
+HOOKS = _Registry('hook', parent=MMENGINE_HOOKS, scope='mmattn', locations=['mmattn.auxiliary'])

@@ -1,0 +1,326 @@
+"""SSIA around any detector or classifier, for the training only."""
+
+import difflib
+from collections.abc import Sequence
+from contextlib import contextmanager
+from functools import cache, partial
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.registry import MODELS as ROOT_MODELS
+from torch import Tensor, nn
+
+from mmattn.auxiliary.ssia import Pooled, SSIABlock, pool
+from mmattn.registry import HOOKS, MODELS
+
+__all__ = ['SSIA', 'SSIAHook']
+
+SCHEMES = ('cascaded', 'final', 'identity')
+
+
+@MODELS.register_module()
+class SSIA:
+    r"""Any detector or classifier with the losses of SSIA beside its own while it trains.
+
+    The result *is* the wrapped model: an instance of its class (and of ``SSIA``), with its
+    attributes and its names in a checkpoint. In ``mode='loss'`` the summaries of some maps are
+    taken on their way and ``loss_ssia_{block}_spatial`` and ``loss_ssia_{block}_channel`` are
+    added; every other mode is the wrapped model's own. The predictors are in its child ``ssia``,
+    which its ``state_dict()`` leaves out: a checkpoint is that of the plain model. Put
+    ``custom_hooks=[dict(type='mmattn.SSIAHook')]`` into the config, and they are saved beside it
+    and a resumed training goes on with them.
+
+    Paper: Self-Supervised Implicit Attention: Guided Attention by The Model Itself, arXiv
+    2206.07434; the loss is :class:`mmattn.auxiliary.SSIABlock`.
+
+    Differs from the paper: maps of pictures of any size are resized to fixed grids (in detection,
+    which the paper does not try). ``lambda_s, lambda_c = 1, 3`` as its section on settings says;
+    its first table says 0.5 and 1.5.
+
+    Args:
+        model: config of the detector or classifier.
+        taps: the maps, low to high: names of modules (as ``named_modules()`` gives them) or
+            numbers of the backbone's stages as its ``out_indices`` counts them. A module that runs
+            several times in one forward counts with its last run.
+        scheme: which tap predicts which. ``'cascaded'``: each the next one; ``'final'``: each the
+            last one; ``'identity'``: each but the last itself; or pairs ``(low, high)`` of taps.
+            A signal has the size of the next tap (of the high one where pairs are given).
+        sample: a picture ``(channels, height, width)``; the sizes of its maps are the grids.
+        eta: weight of all losses of SSIA.
+        lambdas: weights of the blocks; ``None``: 1, 2, 3, ...
+        warmup: this many training iterations first have weight 0.
+        data_preprocessor: of the wrapped model, where its own config has none (the runner passes
+            a config's top-level entry here).
+        block: options of every block, see :class:`mmattn.auxiliary.SSIABlock`: ``lambda_s``,
+            ``lambda_c``, ``hidden``, ``normaliser``, ``thresholds``, ``norm_input``,
+            ``resize_input``, ``norm``.
+
+    Shape: as the wrapped model.
+
+    Raises:
+        TypeError: an unknown option.
+        ValueError: a tap that is no stage or module or gives no ``(N, C, H, W)`` map, taps or a
+            pair in the wrong order, an option out of range; in training, a low map that no
+            gradient passes (a frozen stage, or the inside of a checkpointed block).
+    """
+
+    def __new__(cls, model, *args, data_preprocessor=None, **kwargs):
+        if not isinstance(model, dict):
+            raise TypeError(f'model must be a config (dict), got {type(model).__name__}')
+        given = {} if data_preprocessor is None else dict(data_preprocessor=data_preprocessor)
+        net = ROOT_MODELS.build({**given, **model})
+        net.__class__ = _wrapped(type(net))
+        return net  # Python calls __init__ on it: it is an SSIA now
+
+    def __init__(
+        self,
+        model: dict,
+        taps: Sequence,
+        scheme='cascaded',
+        sample: tuple[int, int, int] = (3, 224, 224),
+        eta: float = 0.2,
+        lambdas: Sequence[float] | None = None,
+        warmup: int = 0,
+        data_preprocessor: dict | None = None,
+        **block,
+    ) -> None:
+        names = [_module_name(self, tap) for tap in taps]
+        sizes = _trial(self, names, sample)
+        pairs = _pairs(list(taps), scheme)
+        lambdas = tuple(range(1, len(pairs) + 1)) if lambdas is None else tuple(lambdas)
+        if len(lambdas) != len(pairs):
+            raise ValueError(
+                f'lambdas must have one weight for each of {len(pairs)} blocks, got {lambdas}'
+            )
+        for name, value in dict(eta=eta, lambdas=min(lambdas), warmup=warmup).items():
+            if value < 0:
+                raise ValueError(f'{name} must be >= 0, got {value}')
+        self.ssia = _Blocks(
+            [
+                SSIABlock(sizes[low][0], sizes[low][1:], sizes[high][0], sizes[grid][1:], **block)
+                for low, high, grid in pairs
+            ],
+            [(names[low], names[high]) for low, high, _ in pairs],
+            [eta * value for value in lambdas],
+            warmup,
+        )
+        self._register_state_dict_hook(_leave_out)
+        self.register_load_state_dict_post_hook(_not_missing)
+
+    def forward(self, inputs, data_samples=None, mode: str = 'tensor', **kwargs):
+        if mode != 'loss':
+            return super().forward(inputs, data_samples, mode=mode, **kwargs)
+        with _watch(self, self.ssia.taps) as pooled:
+            losses = super().forward(inputs, data_samples, mode=mode, **kwargs)
+        return {**losses, **self.ssia(pooled)}
+
+    def __reduce_ex__(self, protocol):
+        """Copy and pickle by the wrapped class: the class of ``self`` is made on demand."""
+        return _bare, (self._host_class,), self.__dict__
+
+
+class _Blocks(nn.Module):
+    """All blocks of a model, and how far its training is."""
+
+    def __init__(self, blocks: list, pairs: list, weights: list, warmup: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.pairs = pairs
+        self.weights = weights
+        self.warmup = warmup
+        self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
+
+    @property
+    def taps(self) -> set:
+        return {name for pair in self.pairs for name in pair}
+
+    def forward(self, pooled: dict[str, Pooled]) -> dict[str, Tensor]:
+        """The losses by name, from the summaries by tap."""
+        started = (self.iteration >= self.warmup).to(torch.float32)  # no wait for the device
+        if self.training:
+            self.iteration += 1
+        losses = {}
+        for number, (block, (low, high)) in enumerate(zip(self.blocks, self.pairs)):
+            for tap in (low, high):
+                if tap not in pooled:
+                    raise ValueError(f'tap {tap!r} did not run in this forward')
+            if self.training and torch.is_grad_enabled() and not pooled[low].channel.requires_grad:
+                raise ValueError(
+                    f'tap {low!r} gets no gradient, so nothing below it could learn: it is '
+                    'frozen (frozen_stages), or inside a block that runs with_cp; take a later '
+                    'tap, or the module around it'
+                )
+            for name, loss in block.losses(pooled[low], pooled[high]).items():
+                losses[f'loss_ssia_{number}_{name}'] = started * self.weights[number] * loss
+        return losses
+
+
+@HOOKS.register_module()
+class SSIAHook(Hook):
+    """Keeps the predictors of SSIA in a checkpoint, beside the weights of the plain model.
+
+    They are its entry ``ssia``. A training that goes on from it gets them back; a plain model
+    never sees them.
+    """
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Add the predictors."""
+        checkpoint['ssia'] = {key: v.cpu() for key, v in _of(runner).state_dict().items()}
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Take the predictors, where the checkpoint has them and they fit."""
+        own, saved = _of(runner).state_dict(), checkpoint.get('ssia', {})
+        if {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in saved.items()}:
+            _of(runner).load_state_dict(saved)
+        else:
+            print_log(
+                'SSIA: the predictors start anew, the checkpoint has '
+                f'{"others" if saved else "none"}.',
+                logger='current',
+            )
+
+
+def _of(runner) -> nn.Module:
+    """The predictors of a runner's model."""
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not isinstance(model, SSIA):
+        raise ValueError(
+            f"mmattn.SSIAHook needs a model of type 'mmattn.SSIA', got {type(model).__name__}"
+        )
+    return model.ssia
+
+
+@cache
+def _wrapped(host: type) -> type:
+    """The class of a wrapped model: ``SSIA`` in front of the model's own class."""
+    body = dict(_host_class=host, __module__=__name__, __doc__=SSIA.__doc__)
+    return type(host)(f'SSIA{host.__name__}', (SSIA, host), body)
+
+
+def _bare(host: type) -> SSIA:
+    """An empty instance for ``copy`` and ``pickle`` to fill."""
+    return object.__new__(_wrapped(host))
+
+
+def _leave_out(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
+    """State-dict hook: the predictors are no part of the model."""
+    for key in [key for key in state if key.startswith(f'{prefix}ssia.')]:
+        del state[key]
+
+
+def _not_missing(module: nn.Module, keys) -> None:
+    """Load hook: what a state dict never has is not missing from it."""
+    own = tuple(f'ssia.{key}' for key in module.ssia.state_dict())
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(own)]
+
+
+def _stages(net: nn.Module) -> list[str]:
+    """The names of the modules that end the stages of a model's backbone."""
+    backbone = getattr(net, 'backbone', None)
+    if hasattr(backbone, 'range_sub_modules'):  # VGG
+        ends = (end - 1 for _, end in backbone.range_sub_modules)
+        return [f'backbone.{backbone.module_name}.{end}' for end in ends]
+    for kind in ('res_layers', 'layers', 'stages'):
+        stages = getattr(backbone, kind, ())
+        if len(stages):
+            return [
+                f'backbone.{stage if isinstance(stage, str) else f"{kind}.{number}"}'
+                for number, stage in enumerate(stages)
+            ]
+    return []
+
+
+def _module_name(net: nn.Module, tap) -> str:
+    """The name of a tap's module."""
+    if isinstance(tap, int):
+        stages = _stages(net)
+        if tap not in range(len(stages)):
+            allowed = f'0 to {len(stages) - 1}' if stages else 'names of modules (no stages here)'
+            raise ValueError(f'taps of {net._host_class.__name__} must be {allowed}, got {tap}')
+        return stages[tap]
+    names = [name for name, _ in net.named_modules() if name]
+    if tap not in names:
+        close = difflib.get_close_matches(str(tap), names, n=5, cutoff=0.4)
+        raise ValueError(
+            f'taps must name modules of {net._host_class.__name__}, got {tap!r}; '
+            f'there are {", ".join(map(repr, close or names[:10]))}, ...'
+        )
+    return tap
+
+
+def _pairs(taps: list, scheme) -> list[tuple[int, int, int]]:
+    """Places among the taps of every block's low map, high map and the grid of its signal."""
+    if len(set(taps)) < len(taps) or len(taps) < 2:
+        raise ValueError(f'taps must be two or more different ones, got {taps}')
+    last = len(taps) - 1
+    if isinstance(scheme, str):
+        highs = dict(cascaded=range(1, last + 1), final=[last] * last, identity=range(last))
+        if scheme not in highs:
+            raise ValueError(f'scheme must be one of {SCHEMES} or pairs of taps, got {scheme!r}')
+        return [(low, high, low + 1) for low, high in enumerate(highs[scheme])]
+    pairs = []
+    for pair in scheme:
+        if len(pair) != 2 or any(tap not in taps for tap in pair):
+            raise ValueError(f'scheme must hold pairs of the taps {taps}, got {pair}')
+        low, high = map(taps.index, pair)
+        if low > high:
+            raise ValueError(f'scheme must give pairs as (low, high), got {tuple(pair)} reversed')
+        pairs.append((low, high, high))
+    if not pairs:
+        raise ValueError('scheme must hold at least one pair, got none')
+    return pairs
+
+
+def _trial(net: nn.Module, names: list, sample: tuple) -> list[tuple[int, int, int]]:
+    """Run the network once: ``(C, H, W)`` of the map of every tap.
+
+    Raises:
+        ValueError: a tap gives no map, or runs before the one in front of it.
+    """
+    like = next(net.parameters())
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.no_grad(), _watch(net, names) as pooled:
+            x = torch.zeros(1, *sample, device=like.device, dtype=like.dtype)
+            getattr(net, 'extract_feat', net)(x)
+    finally:
+        for module, mode in modes:
+            module.training = mode
+    for name in names:
+        if name not in pooled:
+            raise ValueError(f'taps must run in the backbone or neck, {name!r} does not')
+    order = [name for name in pooled if name in names]
+    for name, place in zip(names, order):
+        if name != place:
+            raise ValueError(f'taps must go from low to high, got {names}, which run as {order}')
+    return [(pooled[n].channel.shape[1], *pooled[n].spatial.shape[2:]) for n in names]
+
+
+@contextmanager
+def _watch(net: nn.Module, names):
+    """Collect the summaries of the named modules' outputs while the context is open.
+
+    They are taken at once, before a layer in place can change the map; and no hook is left for
+    the second run of a checkpointed block, in the backward pass.
+    """
+    pooled: dict[str, Pooled] = {}
+    handles = [
+        net.get_submodule(name).register_forward_hook(partial(_note, pooled, name))
+        for name in names
+    ]
+    try:
+        yield pooled
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _note(pooled: dict, name: str, module: nn.Module, inputs: tuple, output) -> None:
+    if not isinstance(output, Tensor) or output.dim() != 4:
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(f'tap {name!r} must give one (N, C, H, W) map, got {got}')
+    pooled.pop(name, None)  # a later run takes the later place
+    pooled[name] = pool(output)
