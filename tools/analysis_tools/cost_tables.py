@@ -56,6 +56,7 @@ class Row:
     gflops_derived: bool = False
     note: str = ''
     base: Callable[[], nn.Module] | None = None  # the row is printed as an increase of this
+    memory: str = ''  # MiB, where the table has them
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class Count:
     row: Row
     params: int
     operations: float
+    numbers: int = 0  # that the layers give out
 
     @property
     def params_match(self) -> bool:
@@ -74,8 +76,18 @@ class Count:
     def gflops_match(self) -> bool:
         return _printed(self.operations / 1e9, self.row.gflops) == self.row.gflops
 
+    @property
+    def memory(self) -> float:
+        """MiB of the layers' outputs in float32."""
+        return self.numbers * 4 / 2**20
+
+    @property
+    def memory_match(self) -> bool:
+        return not self.row.memory or _printed(self.memory, self.row.memory) == self.row.memory
+
     def minus(self, other: 'Count') -> 'Count':
-        return Count(self.row, self.params - other.params, self.operations - other.operations)
+        names = ('params', 'operations', 'numbers')
+        return Count(self.row, *(getattr(self, n) - getattr(other, n) for n in names))
 
 
 def _printed(value: float, like: str) -> str:
@@ -169,6 +181,9 @@ GUESS = (
 )
 
 
+LIKE_50 = 'the printed increases in GFLOPs are those of ResNet-50'
+
+
 def _aw_imagenet() -> Iterator[Row]:
     table = 'AW paper (arXiv 2108.08205), Table 1: ImageNet, 224 x 224, 1000 classes'
     kinds = {
@@ -179,6 +194,7 @@ def _aw_imagenet() -> Iterator[Row]:
         'AW-CBAM-ResNet{} (MaxPool)': (MAX_POOL, True),
         'AW-CBAM-ResNet{} (Spatial)': (SPATIAL, True),
     }
+    notes = {(101, True, False): LIKE_50, (101, True, True): f'{GUESS}; {LIKE_50}'}
     printed = {
         50: '25.56 3.86  25.72 3.87  28.09 3.87  28.25 3.88  28.25 3.89  28.25 3.90',
         101: '44.55 7.57  44.95 7.58  49.33 7.58  49.73 7.59  49.73 7.60  49.73 7.61',
@@ -195,7 +211,7 @@ def _aw_imagenet() -> Iterator[Row]:
                 'B',
                 derived=depth == 50 or not aw,
                 gflops_derived=gate is None and not aw,
-                note=GUESS if depth == 101 and aw else '',
+                note=notes.get((depth, gate is not None or aw, aw), ''),
             )
     far = 'the printed increase is not the cost of the modules under any convention tried'
     for name, gate, aw, params, gflops in (
@@ -253,24 +269,52 @@ def _ssia() -> Iterator[Row]:
         '4.116',
         'torchstat',
         gflops_derived=True,
+        memory='109.68',
     )
     bam = [dict(gate=dict(type='mmattn.BAM'), position='after_stage', stages=(0, 1, 2))]
-    for name, build, params, gflops, derived, note in (
-        ('SE', _later(resnet, gate=SE_NO_BIAS, classes=0), '2.52', '0.009', False, _SSIA_SE),
-        ('CBAM', _later(resnet, gate=CBAM, classes=0), '2.53', '0.012', True, ''),
-        ('BAM', lambda: AttentionResNet(50, attention=bam), '0.36', '0.091', True, ''),
-        ('ECA', _later(resnet, gate=ECA, classes=0), '0.000086', '0.006', True, '86 are printed'),
-        ('SimAM', _later(resnet, gate=SIMAM, classes=0), '0', '0.001', True, _SSIA_SIMAM),
+    plain = _later(resnet, classes=0)
+    for name, build, params, gflops, memory, note in (
+        ('SE', _later(resnet, gate=SE_NO_BIAS, classes=0), '2.52', '0.009', '0.12', _SSIA_SE),
+        ('CBAM', _later(resnet, gate=CBAM, classes=0), '2.53', '0.012', '0.4', _SSIA_CBAM),
+        ('BAM', lambda: AttentionResNet(50, attention=bam), '0.36', '0.091', '3.05', _SSIA_BAM),
+        ('ECA', _later(resnet, gate=ECA, classes=0), '0.000086', '0.006', '0.18', _SSIA_ECA),
+        ('SimAM', _later(resnet, gate=SIMAM, classes=0), '0', '0.001', '21.06', _SSIA_SIMAM),
+        ('SSIA', plain, '0', '0', '0', _SSIA),
     ):
-        note = '; '.join(filter(None, ('increase of the row above', note)))
-        base = _later(resnet, classes=0)
+        note = '; '.join(filter(None, ('increase of the first row', note)))
         yield Row(
-            table, f'+ {name}', build, params, gflops, 'ptflops', 224, derived, False, note, base
+            table,
+            f'+ {name}',
+            build,
+            params,
+            gflops,
+            'ptflops',
+            derived=name != 'SE',
+            note=note,
+            base=plain,
+            memory=memory,
         )
 
 
-_SSIA_SE = 'between the forms without biases (2.51) and with both (2.53)'
-_SSIA_SIMAM = 'no counter sees SimAM; the total is 0.000011 below the edge of rounding'
+_SSIA_SE = (
+    'parameters between the forms without biases (2.51) and with both (2.53); the difference of '
+    'the rounded totals, 4.125 - 4.116, is the printed GFLOPs; memory with the pooling as a '
+    'layer: 0.180'
+)
+_SSIA_CBAM = (
+    'GFLOPs as printed only with both calls of the MLP and one of the two poolings; memory up to '
+    '0.33 with every function as a layer'
+)
+_SSIA_BAM = (
+    'no convention tried gives the printed GFLOPs; memory with the layer that flattens in the '
+    "authors' file: 3.045"
+)
+_SSIA_ECA = '86 are printed; memory of pooling, convolution and sigmoid'
+_SSIA_SIMAM = (
+    'no counter sees SimAM; the total is 0.000011 below the edge of rounding; memory behind the '
+    'last norm of every block (5.26 in the place of the authors)'
+)
+_SSIA = 'training only: the deployed network is the plain one'
 
 
 def _tdam() -> Iterator[Row]:
@@ -361,7 +405,7 @@ def count(row: Row) -> Count:
     if row.base is not None:
         alone = replace(row, base=None)
         whole = count(alone).minus(count(replace(alone, build=row.base)))
-        return Count(row, whole.params, whole.operations)
+        return replace(whole, row=row)
     with torch.device('meta'):  # shapes without numbers: nothing is computed
         model = row.build().eval()
     params = sum(parameter.numel() for parameter in model.parameters())
@@ -371,7 +415,8 @@ def count(row: Row) -> Count:
     if row.convention in ('A', 'B'):
         extra = 0 if row.convention == 'A' else _touched_by_gates(model, picture)
         return Count(row, params, measure_complexity(model, picture).macs + extra)
-    return Count(row, params, count_modules(model, picture, row.convention == 'torchstat'))
+    operations = count_modules(model, picture, row.convention == 'torchstat')
+    return Count(row, params, operations, _given_out(model, picture) if row.memory else 0)
 
 
 def _touched_by_gates(model: nn.Module, picture: torch.Tensor) -> int:
@@ -431,6 +476,26 @@ def _pooled_by_gates(model: nn.Module, picture: torch.Tensor) -> int:
     return total
 
 
+def _given_out(model: nn.Module, picture: torch.Tensor) -> int:
+    """The numbers all layers give out; of one that is called several times only the last call.
+
+    Layers are those of the published code, where SE has its activations as such and ECA its
+    pooling and its sigmoid.
+    """
+    numbers: dict[nn.Module, int] = {}
+
+    def hook(module: nn.Module, inputs: tuple, out: torch.Tensor) -> None:
+        kind = type(module).__name__
+        inside = sum(numbers[layer] for layer in module.children())
+        numbers[module] = {'SE': inside, 'ECA': 2 * inside}.get(kind, out.numel())
+
+    def wanted(module: nn.Module) -> bool:
+        return not list(module.children()) or type(module).__name__ in ('SE', 'ECA')
+
+    _run_with_hooks(model, picture, hook, wanted)
+    return sum(numbers.values())
+
+
 def _run_with_hooks(model: nn.Module, picture: torch.Tensor, hook, wanted) -> None:
     handles = [m.register_forward_hook(hook) for m in model.modules() if wanted(m)]
     try:
@@ -452,6 +517,9 @@ def markdown(counts: list[Count]) -> str:
         '',
         *(f'- **{name}**: {meaning}.' for name, meaning in CONVENTIONS.items()),
         '',
+        'Memory, which the SSIA paper prints, is what the layers give out, in float32; of a layer',
+        'that is called several times the last call.',
+        '',
         'A figure matches when ours, rounded to the digits printed, is the printed one.',
     ]
     table = None
@@ -459,21 +527,22 @@ def markdown(counts: list[Count]) -> str:
         row = item.row
         if row.table != table:
             table = row.table
-            lines += ['', f'## {table}', '']
-            lines.append(
-                '| row | params (M), paper | ours | match | GFLOPs, paper | ours | match '
-                '| convention, note |'
-            )
-            lines.append('|---|---:|---:|---|---:|---:|---|---|')
+            head = ['params (M)', 'GFLOPs', *(['memory (MiB)'] if row.memory else [])]
+            columns = ' | '.join(f'{name}, paper | ours | match' for name in head)
+            lines += ['', f'## {table}', '', f'| row | {columns} | convention, note |']
+            lines.append('|---|' + '---:|---:|---|' * len(head) + '---|')
         gflops = ('-', '-', '-')
         if row.gflops != '-':
             ours = f'{item.operations / 1e9:.4f}'
             gflops = (row.gflops, ours, _yes(item.gflops_match))
+        memory = ()
+        if row.memory:
+            memory = (row.memory, f'{item.memory:.3f}', _yes(item.memory_match))
         note = '; '.join(filter(None, (row.convention if row.gflops != '-' else '', row.note)))
         digits = max(len(row.params.partition('.')[2]), 4)
         ours = f'{item.params / 1e6:.{digits}f}'
         cells = (row.name, row.params, ours, _yes(item.params_match))
-        lines.append('| ' + ' | '.join((*cells, *gflops, note)) + ' |')
+        lines.append('| ' + ' | '.join((*cells, *gflops, *memory, note)) + ' |')
     return '\n'.join(lines) + '\n'
 
 
