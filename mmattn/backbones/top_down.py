@@ -225,7 +225,7 @@ class TopDownNet(AddedParts):
         }
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
-        copied = _fill_norms(self, state_dict, prefix)
+        copied = self.adapt_checkpoint(state_dict, prefix)
         if copied:
             print_log(
                 f'{type(self).__name__}: the checkpoint has no norms for the later steps; '
@@ -234,20 +234,19 @@ class TopDownNet(AddedParts):
             )
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-
-def _fill_norms(net: TopDownNet, state_dict: dict, prefix: str) -> list:
-    """Put the norms of later steps that a checkpoint lacks into it; returns their names."""
-    copied = []
-    for block_name, block in net.top_down_blocks().items():
-        for new, old in block.step_norms().items():
-            here, there = (f'{prefix}{block_name}.{name}.' for name in (new, old))
-            if any(key.startswith(here) for key in state_dict):
-                continue
-            found = {k[len(there) :]: v for k, v in state_dict.items() if k.startswith(there)}
-            state_dict.update({here + key: value for key, value in found.items()})
-            if found:
-                copied.append(f'{block_name}.{new}')
-    return copied
+    def adapt_checkpoint(self, state_dict: dict, prefix: str) -> list:
+        """Put the norms of later steps that a checkpoint lacks into it; returns their names."""
+        copied = []
+        for block_name, block in self.top_down_blocks().items():
+            for new, old in block.step_norms().items():
+                here, there = (f'{prefix}{block_name}.{name}.' for name in (new, old))
+                if any(key.startswith(here) for key in state_dict):
+                    continue
+                found = {k[len(there) :]: v for k, v in state_dict.items() if k.startswith(there)}
+                state_dict.update({here + key: value for key, value in found.items()})
+                if found:
+                    copied.append(f'{block_name}.{new}')
+        return copied
 
 
 def choose_blocks(blocks: Sequence | None, depths: Sequence[int], default: Sequence[int]) -> list:

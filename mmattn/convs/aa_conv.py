@@ -45,7 +45,8 @@ class AAConv2d(nn.Conv2d):
             ``bias`` holds for the 1x1s of the attention as well.
         groups: 1, the paper knows no other.
         dk: channels of queries and keys; a float is the fraction of C2 (the paper's kappa),
-            rounded to a multiple of ``num_heads`` with at least 20 channels a head.
+            rounded to a multiple of ``num_heads`` with at least 20 channels a head: with 8 heads
+            ``0.2`` of 1600 channels is 320, and of 160 channels it is 160, not 32.
         dv: channels of the values; a float is the fraction of C2 (the paper's upsilon), rounded
             to a multiple of ``num_heads``.
         num_heads: heads.
@@ -174,11 +175,15 @@ class AAConv2d(nn.Conv2d):
         out = attention(q, k, v, relative=relative)  # eq. 1, 3
         return out.transpose(1, 2).reshape(x.shape[0], self.dv, height, width)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+    def adapt_checkpoint(self, state_dict: dict, prefix: str) -> None:
+        """Cut a plain convolution's filters, in place, to those that are convolved here."""
         for name, own in (('weight', self.weight), ('bias', self.bias)):
             value = state_dict.get(prefix + name)
             if value is not None and own is not None and len(value) == self.out_channels:
                 state_dict[prefix + name] = value[: len(own)]
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args) -> None:
+        self.adapt_checkpoint(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:

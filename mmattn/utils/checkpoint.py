@@ -28,27 +28,33 @@ class LoadReport:
         missing: Keys of the model that the checkpoint lacks.
         unexpected: Keys of the checkpoint that the model lacks.
         mismatched: Keys both have with other shapes; key to ``(checkpoint, model)``.
+        adapted: Keys that a module of the model cuts or fills when it loads a plain checkpoint;
+            key to ``(checkpoint, model)``, the first being ``None`` for one the checkpoint lacks.
     """
 
     matched: list = field(default_factory=list)
     missing: list = field(default_factory=list)
     unexpected: list = field(default_factory=list)
     mismatched: dict = field(default_factory=dict)
+    adapted: dict = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
         """Whether the checkpoint is of exactly this model."""
-        return not (self.missing or self.unexpected or self.mismatched)
+        return not (self.missing or self.unexpected or self.mismatched or self.adapted)
 
     def summary(self) -> str:
         """One line a person can read, at most a few keys of each kind."""
-        total = len(self.matched) + len(self.missing) + len(self.mismatched)
+        total = sum(map(len, (self.matched, self.missing, self.mismatched, self.adapted)))
         parts = [f"{len(self.matched)} of the model's {total} keys fit"]
         if self.missing:
             parts.append(f'new in the model: {shorten(self.missing)}')
+        if cut := {key: shapes for key, shapes in self.adapted.items() if shapes[0]}:
+            parts.append(f'cut to fit: {shorten(_arrows(cut))}')
+        if filled := [key for key in self.adapted if key not in cut]:
+            parts.append(f'filled from their neighbours: {shorten(filled)}')
         if self.mismatched:
-            shapes = [f'{key} {old} -> {new}' for key, (old, new) in self.mismatched.items()]
-            parts.append(f'of another shape, not loaded: {shorten(shapes)}')
+            parts.append(f'of another shape, not loaded: {shorten(_arrows(self.mismatched))}')
         if self.unexpected:
             parts.append(f'unused: {shorten(self.unexpected)}')
         return '; '.join(parts)
@@ -73,6 +79,10 @@ class LoadReport:
                 'it was trained with (a copy lies beside the checkpoint), or train this one first.'
             )
         return 'Use the config this checkpoint was trained with (a copy lies beside it).'
+
+
+def _arrows(shapes: Mapping) -> list:
+    return [f'{key} {old} -> {new}' for key, (old, new) in shapes.items()]
 
 
 def shorten(names: Iterable[str], shown: int = _SHOWN) -> str:
@@ -103,16 +113,23 @@ def compare(model, checkpoint: Mapping) -> LoadReport:
     saved = {re.sub(r'^module\.', '', key): value for key, value in saved.items()}
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
-    own = model.state_dict()
+    own = {k: v for k, v in model.state_dict().items() if k in saved or not _HARMLESS.search(k)}
+    loaded = dict(saved)
+    for name, module in model.named_modules():
+        if hasattr(module, 'adapt_checkpoint'):
+            module.adapt_checkpoint(loaded, f'{name}.' if name else '')
     report = LoadReport()
     for key, value in own.items():
-        if key not in saved:
-            if not _HARMLESS.search(key):
-                report.missing.append(key)
-        elif tuple(value.shape) != tuple(saved[key].shape):
-            report.mismatched[key] = (tuple(saved[key].shape), tuple(value.shape))
-        else:
+        old = tuple(saved[key].shape) if key in saved else None
+        new = tuple(value.shape)
+        if old == new:
             report.matched.append(key)
+        elif key in loaded and tuple(loaded[key].shape) == new:
+            report.adapted[key] = (old, new)
+        elif old is not None:
+            report.mismatched[key] = (old, new)
+        else:
+            report.missing.append(key)
     report.unexpected = [k for k in saved if k not in own and not _HARMLESS.search(k)]
     return report
 

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import inspect
 import os
 import re
 import sys
@@ -193,6 +194,7 @@ def _unscoped_name(text: str, cfg: Config | None) -> str | None:
     """The sentence for one of mmattn's names written without its scope, or with another."""
     from mmattn.registry import MODELS
 
+    MODELS.import_from_location()  # a config without our scope made nobody look
     found = re.search(r'(\S+) is not in the (\S+) registry', text)
     if found:
         wrong = found[1].strip('\'"').rpartition('.')[2]
@@ -206,6 +208,32 @@ def _unscoped_name(text: str, cfg: Config | None) -> str | None:
     if not close:
         return None
     return f"type {wrong!r} is not known to the host: did you mean 'mmattn.{close[0]}'?"
+
+
+def _arguments(name: str, cfg: Config | None) -> set[str]:
+    """The arguments of a registered class, and of mmattn's in the config, which hand theirs on."""
+    from mmengine.registry import MODELS
+
+    from mmattn.registry import MODELS as OURS
+
+    ours = {f'mmattn.{kind}' for kind in OURS.module_dict}
+    wanted = {name, *(kind for kind in _types(cfg and cfg.get('model')) if kind in ours)}
+    registries = [MODELS]
+    for registry in registries:  # grows: the hosts' registries are children of the engine's
+        registries.extend(registry.children.values())
+    kinds = [
+        kind
+        for registry in registries
+        for short, kind in registry.module_dict.items()
+        if inspect.isclass(kind) and {short, f'{registry.scope}.{short}'} & wanted
+    ]
+    return {
+        argument
+        for kind in kinds
+        for base in kind.__mro__
+        for argument in inspect.signature(base.__init__).parameters
+        if argument != 'self'
+    }
 
 
 def _strings(cfg) -> list[str]:
@@ -269,7 +297,9 @@ def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ())
         if broken:
             return broken_picture_sentence(*next(iter(broken.items())))
     if found := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
-        return f'the config gives {found[1]} an argument it does not have: {found[2]!r}'
+        near = difflib.get_close_matches(found[2], _arguments(found[1], cfg), 1)
+        hint = f', did you mean {near[0]!r}?' if near else ''
+        return f'the config gives {found[1]} an argument it does not have: {found[2]!r}{hint}'
     if unscoped := _unscoped_name(text, cfg):
         return unscoped
     if _was_loading(error):

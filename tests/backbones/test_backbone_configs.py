@@ -13,6 +13,7 @@ from torch import nn
 
 from mmattn.convs import AWConv2d
 from mmattn.layers import CBAM, SE
+from tests.backbones.networks import distance, pair, picture, run
 
 ROOT = Path(__file__).parents[2] / 'configs'
 SSD = sorted(path.stem for path in (ROOT / 'ssd').glob('*.py'))
@@ -106,6 +107,22 @@ def test_attention_resnet(method):
         key.startswith('layer1') and not p.requires_grad
         for key, p in backbone.added_parameters().items()
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [*RESNET, 'ssd300_se-vgg_coco', 'ssd300_cbam-vgg_coco'])
+def test_identity_start_on_the_stock_config(name):
+    """The backbone gives what that of mmdet's own config gives, statistics as after training."""
+    init_default_scope('mmdet')
+    cfgs = [cfg.model.backbone for cfg in (config(name), host_config(name))]
+    for cfg in cfgs:
+        cfg.init_cfg = None
+    ours, host = map(MODELS.build, cfgs)
+    assert len(pair(host, ours)) > 0
+    x = picture(size=(300, 300) if name.startswith('ssd') else (128, 160))
+    with torch.no_grad():
+        for mode in (False, True):
+            assert distance(run(ours, mode, x), run(host, mode, x)) < 1e-5
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mmattn.convs import AAConv2d
 from mmattn.utils.checkpoint import LoadReport, LoadReportHook, compare, shorten
 
 
@@ -41,6 +42,42 @@ def test_comparing_changes_neither_side():
     assert compare(model, saved).fits
     assert model.a.tolist() == [0, 0]
     assert list(saved) == ['module.a']
+
+
+def test_what_a_module_cuts_when_it_loads_is_no_misfit():
+    model = nn.Sequential(AAConv2d(3, 8, 3, padding=1, dk=4, dv=2, num_heads=2))
+    plain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1)).state_dict()
+    report = compare(model, plain)
+    assert report.adapted == {
+        '0.weight': ((8, 3, 3, 3), (6, 3, 3, 3)),
+        '0.bias': ((8,), (6,)),
+    }
+    assert not report.mismatched
+    assert not report.fits
+    assert 'cut to fit: 0.weight (8, 3, 3, 3) -> (6, 3, 3, 3), 0.bias' in report.summary()
+    assert len(plain['0.weight']) == 8  # comparing changed nothing
+    assert compare(model, model.state_dict()).fits
+    wrong = compare(model, nn.Sequential(nn.Conv2d(3, 9, 3)).state_dict())
+    assert wrong.mismatched['0.bias'] == ((9,), (6,))
+    assert not wrong.adapted
+
+
+class Twice(nn.Module):
+    """Has two numbers; a checkpoint of one of them gives both."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = (nn.Parameter(torch.zeros(2)) for _ in range(2))
+
+    def adapt_checkpoint(self, state_dict, prefix):
+        state_dict.setdefault(f'{prefix}two', state_dict[f'{prefix}one'])
+
+
+def test_what_a_module_fills_when_it_loads_is_not_missing():
+    report = compare(nn.Sequential(Twice(), nn.Linear(1, 1)), {'0.one': torch.ones(2)})
+    assert report.adapted == {'0.two': (None, (2,))}
+    assert report.missing == ['1.weight', '1.bias']
+    assert 'filled from their neighbours: 0.two' in report.summary()
 
 
 def test_batch_counters_on_one_side_only_do_not_matter():

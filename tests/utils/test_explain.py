@@ -24,6 +24,33 @@ def test_a_name_without_its_scope(cfg, wrong, meant):
     assert sentence == f"type '{wrong}' is not known to the host: did you mean 'mmattn.{meant}'?"
 
 
+@pytest.mark.parametrize(
+    'cfg, sentence',
+    [
+        (
+            dict(type='FPN', conv_cfg=dict(type='mmattn.AWConv2d', reducton=4)),
+            "the config gives AWConv2d an argument it does not have: 'reducton', did you mean "
+            "'reduction'?",
+        ),
+        (
+            dict(type='mmattn.Attend', wrapped='FPN', attenton=[]),
+            "the config gives FPN an argument it does not have: 'attenton', did you mean "
+            "'attention'?",
+        ),
+        (
+            dict(type='FPN', zzz=1),
+            "the config gives FPN an argument it does not have: 'zzz'",
+        ),
+    ],
+    ids=['inside conv_cfg', 'handed on', 'like none'],
+)
+def test_a_misspelt_option(cfg, sentence):
+    cfg = dict(cfg, in_channels=[8], out_channels=8, num_outs=1)
+    with pytest.raises(TypeError) as caught:
+        MODELS.build(cfg)
+    assert explain(caught.value, Config(dict(model=dict(neck=cfg)))) == sentence
+
+
 def test_a_name_of_nobody_is_left_to_the_host():
     assert explain(KeyError('Zzz is not in the mmdet::model registry.')) is None
 

@@ -1,0 +1,149 @@
+"""Every method by one line in three stock detectors: a step of training, a prediction.
+
+The lines are those of docs/backbones.md, the methods those of the README's table, the pictures
+real ones: ../shared/data, or the folder that MMATTN_SHARED_DATA names, with coco_mini.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip('mmdet')
+
+from mmdet.registry import DATASETS, MODELS
+from mmdet.utils import register_all_modules
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.hub import get_config
+
+from tests.tools.test_method_table import method_table
+
+ROOT = Path(__file__).parent.parent
+DATA = Path(os.environ.get('MMATTN_SHARED_DATA', ROOT.parent / 'shared' / 'data')) / 'coco_mini'
+PAGE = (ROOT / 'docs' / 'backbones.md').read_text()
+HOSTS = {  # config and (width, height) of the pictures
+    'Faster R-CNN': ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', (128, 96)),
+    'RetinaNet': ('retinanet/retinanet_r50_fpn_1x_coco.py', (128, 96)),
+    'SSD300': ('ssd/ssd300_coco.py', (300, 300)),
+}
+NOT_IN_DETECTORS = {'LearnToPayHead'}
+METHODS = {
+    f'{method.name} {method.place}': method
+    for method in method_table.METHODS
+    if method.name not in NOT_IN_DETECTORS
+}
+QUICK = {('SE every block', 'Faster R-CNN'), ('AWFPN neck', 'RetinaNet')}
+
+
+def cases():
+    for name in METHODS:
+        for host in HOSTS:
+            marks = () if (name, host) in QUICK else pytest.mark.slow
+            yield pytest.param(name, host, marks=marks, id=f'{name}-{host}')
+
+
+def lines() -> dict:
+    """``{slot: {host: line}}`` from the page."""
+    table = PAGE[PAGE.index('| slot | Faster R-CNN') :].split('\n\n')[0]
+    rows = [[cell.strip(' `') for cell in row.strip('|').split('|')] for row in table.split('\n')]
+    hosts = rows[0][1:]
+    return {
+        slot: {name: line for cell, line in zip(hosts, row) for name in cell.split(', ')}
+        for slot, *row in rows[2:]
+    }
+
+
+def line_for(method, host: str) -> str:
+    """The page's line with this method and the options of its own config."""
+    slot = method.slot.split(',')[0]
+    line = lines()[slot][host]
+    if slot not in ('gate', 'conv'):
+        return line
+    shown = {'gate': "dict(type='mmattn.SE')", 'conv': "dict(type='mmattn.AWConv2d')"}[slot]
+    assert shown in line
+    options = options_of(Config.fromfile(ROOT / f'configs/{method.config}.py').model, method.name)
+    return line.replace(shown, repr(dict(type=f'mmattn.{method.name}', **options)))
+
+
+def options_of(cfg, name: str) -> dict:
+    """What the config of the method gives to it beside ``init``."""
+    if isinstance(cfg, dict):
+        if cfg.get('type') == f'mmattn.{name}':
+            return {k: v for k, v in cfg.to_dict().items() if k not in ('type', 'init')}
+        cfg = list(cfg.values())
+    found = [options_of(value, name) for value in cfg] if isinstance(cfg, list) else []
+    return next((options for options in found if options is not None), None)
+
+
+def pictures(size) -> dict:
+    """Two real pictures with their boxes, as a data loader gives them."""
+    dataset = DATASETS.build(
+        dict(
+            type='CocoDataset',
+            data_root=f'{DATA}/',
+            ann_file='annotations/instances_train2017.json',
+            data_prefix=dict(img='train2017/'),
+            filter_cfg=dict(filter_empty_gt=True),
+            indices=2,
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='LoadAnnotations', with_bbox=True),
+                dict(type='Resize', scale=size, keep_ratio=False),
+                dict(type='PackDetInputs'),
+            ],
+        )
+    )
+    return pseudo_collate([dataset[i] for i in range(2)])
+
+
+def build(line: str, host: str):
+    """What the page says to type."""
+    register_all_modules()
+    cfg = get_config(f'mmdet::{HOSTS[host][0]}')
+    exec(line, dict(cfg=cfg))
+    cfg.model.backbone.init_cfg = None
+    if host == 'SSD300':
+        cfg.model.bbox_head.type = 'mmattn.SSDHead'
+    test_cfg = cfg.model.test_cfg
+    test_cfg.get('rcnn', test_cfg).score_thr = 0.0  # an untrained network is sure of nothing
+    torch.manual_seed(0)
+    return MODELS.build(cfg.model)
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f'{DATA} is not there (set MMATTN_SHARED_DATA)')
+@pytest.mark.parametrize('name, host', cases())
+def test_trains_and_predicts(name, host):
+    method = METHODS[name]
+    model = build(line_for(method, host), host)
+    batch = pictures(HOSTS[host][1])
+    model.train()
+    losses = model(**model.data_preprocessor(batch, True), mode='loss')
+    total, _ = model.parse_losses(losses)
+    assert total.isfinite()
+    total.backward()
+    parts = inserted(model, method)
+    assert parts
+    for part in parts:
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in part.parameters())
+    model.eval()
+    for sample in model.test_step(batch):
+        found = sample.pred_instances
+        assert len(found) > 0
+        assert found.scores.isfinite().all()
+        height, width = sample.ori_shape
+        bounds = torch.tensor([width, height, width, height]) + 1e-3
+        assert ((found.bboxes >= 0) & (found.bboxes <= bounds)).all()
+
+
+def inserted(model, method) -> list:
+    """The modules of the method in the network."""
+    kind = {'AWFPN': 'AWConv2d', 'TDResNet': 'Searchlight'}.get(method.name, method.name)
+    return [module for module in model.modules() if type(module).__name__ == kind]
+
+
+def test_every_slot_of_the_table_has_its_lines():
+    assert {method.slot.split(',')[0] for method in METHODS.values()} == set(lines())
+    for row in lines().values():
+        assert set(row) == set(HOSTS)
