@@ -1,22 +1,19 @@
-"""Time and peak memory of AWConv2d beside a plain convolution, on ResNet-50 and FPN shapes.
+"""Time and peak memory of an AW-convolution beside a plain one, layer by layer.
 
-Both run interleaved in one process; the figures are medians and the ratio is AW / plain. The
-memory figure is the peak of the tensors alive during the call, as torch's profiler counts them.
+Shapes of ResNet-50 and FPN. "Naive" makes the scaled weights of every picture in one
+grouped convolution, as dynamic convolutions usually do. Figures are ratios to the plain layer;
+a step is forward and backward.
 
-    python benchmarks/aw_conv.py [--batch 1 2 8] [--repeats 9] [--threads 2] [--json FILE]
+    python benchmarks/aw_conv.py [--batch 8 32] [--repeats 9] [--threads 2] [--json FILE]
 """
 
-import argparse
-import json
-import statistics
-import time
-from pathlib import Path
+from functools import partial
 
 import torch
+from harness import interleave, machine, make_parser, peak_bytes, ratio, save
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
-from mmattn.convs import AWConv2d
+from mmattn.convs import AWConv2d, aw_engine
 
 # name: (in_channels, out_channels, kernel_size, stride, height, width)
 SHAPES = {
@@ -25,100 +22,68 @@ SHAPES = {
     'R50 stage 3, 256 @ 14x14': (256, 256, 3, 1, 14, 14),
     'R50 stage 4, 512 @ 7x7': (512, 512, 3, 1, 7, 7),
     'R50 stage 4 entry, 512 @ 14x14 / 2': (512, 512, 3, 2, 14, 14),
-    'FPN lateral, 256 @ 100x152': (256, 256, 1, 1, 100, 152),
-    'FPN lateral, 1024 @ 25x38': (1024, 256, 1, 1, 25, 38),
+    'FPN lateral, 512 @ 50x76': (512, 256, 1, 1, 50, 76),
     'FPN lateral, 2048 @ 13x19': (2048, 256, 1, 1, 13, 19),
     'FPN output, 256 @ 50x76': (256, 256, 3, 1, 50, 76),
     'FPN output, 256 @ 13x19': (256, 256, 3, 1, 13, 19),
 }
+HEADER = ['layer', 'batch', 'forward', 'step', 'naive step', 'memory', 'recompute', 'naive memory']
 
 
-def main() -> None:
-    args = parse_args()
-    torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    print(f'torch {torch.__version__}, {args.threads} threads, medians of {args.repeats}')
-    header = ('shape', 'batch', 'forward', 'step', 'plain ms', 'memory', 'plain MiB')
-    print('| ' + ' | '.join(header) + ' |')
-    print('|' + '---|' * len(header))
-    rows = []
-    for name, shape in SHAPES.items():
-        for batch in args.batch:
-            row = measure(shape, batch, args.repeats)
-            rows.append({'shape': name, 'batch': batch, **row})
-            print(
-                f'| {name} | {batch} | {row["forward"]:.2f}x | {row["step"]:.2f}x '
-                f'| {row["plain_step_ms"]:.1f} | {row["memory"]:.2f}x '
-                f'| {row["plain_mib"]:.1f} |',
-                flush=True,
-            )
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(rows, indent=2))
+class NaiveConv2d(AWConv2d):
+    """Takes the scaled weights of all pictures at once, whatever the shape."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        where = (self.stride, self.padding, self.dilation, self.groups)
+        return aw_engine.per_sample(x, self.weight, self.attention(x), *where)
 
 
-def measure(shape: tuple, batch: int, repeats: int) -> dict:
-    """Ratios AW / plain of forward time, step time and peak memory for one layer."""
+def measure(shape: tuple, batch: int, repeats: int) -> list[float]:
+    """Ratios to the plain layer, in the order of the header."""
     c1, c2, kernel_size, stride, height, width = shape
     options = dict(kernel_size=kernel_size, stride=stride, padding=kernel_size // 2, bias=False)
-    # one picture and a 1x1 kernel leave nothing to normalise
-    norm = 'GN' if batch == 1 and kernel_size == 1 else 'BN'
-    layers = {'aw': AWConv2d(c1, c2, norm=norm, **options), 'plain': nn.Conv2d(c1, c2, **options)}
-    x = torch.randn(batch, c1, height, width, requires_grad=True)
-    times = {(kind, name): [] for kind in ('forward', 'step') for name in layers}
-    for repeat in range(repeats + 1):
-        for name, layer in layers.items():
-            with torch.no_grad():
-                forward = timed(layer, x)
-            step = timed(train_step, layer, x)
-            if repeat:  # the first round warms up
-                times['forward', name].append(forward)
-                times['step', name].append(step)
-    median = {key: statistics.median(values) for key, values in times.items()}
-    peak = {name: peak_bytes(layer, x) for name, layer in layers.items()}
-    return {
-        'forward': median['forward', 'aw'] / median['forward', 'plain'],
-        'step': median['step', 'aw'] / median['step', 'plain'],
-        'plain_step_ms': median['step', 'plain'] * 1e3,
-        'memory': peak['aw'] / peak['plain'],
-        'plain_mib': peak['plain'] / 2**20,
+    layers = {
+        'plain': nn.Conv2d(c1, c2, **options),
+        'aw': AWConv2d(c1, c2, **options),
+        'recompute': AWConv2d(c1, c2, **options, recompute=True),
+        'naive': NaiveConv2d(c1, c2, **options),
     }
+    x = torch.randn(batch, c1, height, width, requires_grad=True)
+    forwards = {name: partial(forward, layers[name], x) for name in ('plain', 'aw')}
+    steps = {name: partial(train_step, layer, x) for name, layer in layers.items()}
+    forward_times, times = interleave(forwards, repeats), interleave(steps, repeats)
+    peak = {name: peak_bytes(step) for name, step in steps.items()}
+    return [
+        ratio(forward_times, 'aw', 'plain'),
+        *(ratio(times, name, 'plain') for name in ('aw', 'naive')),
+        *(peak[name] / peak['plain'] for name in ('aw', 'recompute', 'naive')),
+    ]
+
+
+@torch.no_grad()
+def forward(layer: nn.Module, x: torch.Tensor) -> None:
+    layer(x)
 
 
 def train_step(layer: nn.Module, x: torch.Tensor) -> None:
-    layer.zero_grad(set_to_none=True)
-    x.grad = None
-    layer(x).sum().backward()
+    out = layer(x)
+    torch.autograd.grad(out, [x, *layer.parameters()], torch.ones_like(out))
 
 
-def timed(function, *args) -> float:
-    start = time.perf_counter()
-    function(*args)
-    return time.perf_counter() - start
-
-
-def peak_bytes(layer: nn.Module, x: torch.Tensor) -> int:
-    """Largest sum of live allocations during one training step."""
-    train_step(layer, x)
-    layer.zero_grad(set_to_none=True)
-    x.grad = None
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        layer(x).sum().backward()
-    alive = peak = 0
-    for event in record.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            alive += event.nbytes()
-            peak = max(peak, alive)
-    return peak
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--batch', type=int, nargs='+', default=[1, 2, 8], help='batch sizes')
-    parser.add_argument('--repeats', type=int, default=9, help='counted runs of each layer')
-    parser.add_argument('--threads', type=int, default=2, help='CPU threads')
-    parser.add_argument('--json', type=Path, help='also write the rows to this file')
-    return parser.parse_args()
+def main() -> None:
+    parser = make_parser(__doc__, repeats=9)
+    parser.add_argument('--batch', type=int, nargs='+', default=[8, 32], help='batch sizes')
+    parser.add_argument('--only', help='part of the names of the layers to measure')
+    args = parser.parse_args()
+    print(machine(args))
+    torch.manual_seed(0)
+    rows = [
+        [name, batch, *measure(shape, batch, args.repeats)]
+        for name, shape in SHAPES.items()
+        for batch in args.batch
+        if (args.only or '') in name
+    ]
+    save(args, 'AW-convolution, a layer', HEADER, rows)
 
 
 if __name__ == '__main__':

@@ -8,10 +8,12 @@ import os
 import sys
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import EMAHook, Hook
+from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmattn.utils import command_line
+from mmattn.utils import command_line, fuse
 from mmattn.utils.checkpoint import LoadReportHook
 
 SPLITS = ('test',)
@@ -34,6 +36,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         '--allow-partial',
         action='store_true',
         help='go on though keys of the checkpoint and of the config differ',
+    )
+    parser.add_argument(
+        '--fuse', action='store_true', help='fold norms into convolutions first (faster)'
     )
     command_line.add_shared_options(parser)
     args = parser.parse_args(argv)
@@ -79,6 +84,16 @@ def use_tta(cfg: Config) -> None:
     dataset.pipeline = cfg.tta_pipeline
 
 
+class FuseHook(Hook):
+    """Fuses the loaded model, after every other hook has had its say on the weights."""
+
+    def before_test_epoch(self, runner: Runner) -> None:
+        model = runner.model
+        fuse(model.module if is_model_wrapper(model) else model, channels_last=True)
+        # averaged weights have just been swapped in and cannot be swapped back any more
+        runner._hooks = [hook for hook in runner.hooks if not isinstance(hook, EMAHook)]
+
+
 def test(args: argparse.Namespace, known: dict) -> None:
     """Build the runner and test; ``known['cfg']`` receives the config."""
     cfg = command_line.load_config(args.config, args.cfg_options, args.launcher, args.work_dir)
@@ -99,6 +114,8 @@ def test(args: argparse.Namespace, known: dict) -> None:
             partial=args.allow_partial, way_out='--allow-partial tests it all the same.'
         )
     )
+    if args.fuse:
+        runner.register_hook(FuseHook(), priority='LOWEST')
     if args.out:
         from mmdet.evaluation import DumpDetResults
 

@@ -50,6 +50,8 @@ class AWConv2d(nn.Conv2d):
             ``'SyncBN'``, ``'none'`` (the pointwise convolutions then have a bias).
         init: ``'paper'``, or ``'identity'``: ``conv(x) + gamma * (aw_out - conv(x))``
             (:mod:`mmattn.identity`).
+        recompute: train in less memory and more time: small maps then keep nothing of the size
+            ``kernel positions * output`` for the backward pass but compute it again.
 
     Shape: ``(N, C1, H, W) -> (N, C2, Ho, Wo)`` as ``nn.Conv2d``, in batches only.
 
@@ -80,6 +82,7 @@ class AWConv2d(nn.Conv2d):
         r_hw: int = 1,
         norm: str = 'BN',
         init: str = 'paper',
+        recompute: bool = False,
     ) -> None:
         kwargs = dict(device=device, dtype=dtype)
         super().__init__(
@@ -99,6 +102,7 @@ class AWConv2d(nn.Conv2d):
             in_channels, out_channels, self.kernel_size, groups, **options, **kwargs
         )
         self.gamma = make_gamma(init, **kwargs)
+        self.recompute = recompute
 
     def attention(self, x: Tensor) -> Tensor:
         """The map A in (0, 1), before its expansion along the input channels.
@@ -111,10 +115,10 @@ class AWConv2d(nn.Conv2d):
         attn = self.attention(x)
         if self.gamma is not None:
             attn = self.gamma * attn  # K + gamma * A * K is the blend, weights being linear
-        return convolve_attended(self, x, attn)
+        return convolve_attended(self, x, attn, self.recompute)
 
 
-def convolve_attended(conv: nn.Conv2d, x: Tensor, attn: Tensor) -> Tensor:
+def convolve_attended(conv: nn.Conv2d, x: Tensor, attn: Tensor, recompute: bool = False) -> Tensor:
     """``conv`` with its weight scaled by ``1 + attn``; padding of every kind, bias unattended.
 
     Shape: ``attn`` (N, C2, G, h, w) as :func:`mmattn.convs.aw_engine.aw_conv2d`.
@@ -124,7 +128,8 @@ def convolve_attended(conv: nn.Conv2d, x: Tensor, attn: Tensor) -> Tensor:
         mode = 'constant' if conv.padding_mode == 'zeros' else conv.padding_mode
         x = F.pad(x, conv._reversed_padding_repeated_twice, mode=mode)
         padding = (0, 0)
-    out = aw_conv2d(x, conv.weight, attn, conv.stride, padding, conv.dilation, conv.groups)
+    where = (conv.stride, padding, conv.dilation)
+    out = aw_conv2d(x, conv.weight, attn, *where, conv.groups, recompute)
     if conv.bias is not None:
         out = out + conv.bias.to(out.dtype)[:, None, None]
     return out

@@ -4,16 +4,41 @@ All compute ``conv2d(x[n], weight + attn[n] * weight)`` (equations 4 to 6 of arX
 and differ in what they touch. Shapes: ``x`` (N, C1, H, W); ``weight`` (C2, C1/groups, h, w);
 ``attn`` (N, C2, G, h, w), where G divides C1/groups and neighbouring input channels share a
 value (equation 8); result (N, C2, Ho, Wo).
+
+====================  ============================================  ===========================
+form                  when                                          numbers moved for a picture
+====================  ============================================  ===========================
+:func:`output_gate`   1x1 kernels                                   C2 Ho Wo
+:func:`per_sample`    one picture; convolution groups; G > 1        C1 C2 h w, kept for backward
+:func:`rescaled`      more output positions than input channels     C1 C2 h w, nothing kept
+:func:`gemm_taps`     else, stride and dilation 1                   h w C2 H W
+:func:`gather_taps`   else                                          h w C2 Ho Wo
+:func:`per_tap`       while a graph is captured; no pictures        h w C2 Ho Wo
+====================  ============================================  ===========================
+
+``rescaled``, ``gemm_taps`` and ``gather_taps`` write their own backward pass. Their second
+derivatives, and everything while a graph is captured, come from ``per_tap``: plain operators,
+right at any batch size.
 """
 
 import itertools
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd import Function
 
 from mmattn.layers._gate import at_least_float32, is_capturing
 
-__all__ = ['aw_conv2d', 'output_gate', 'per_sample', 'per_tap']
+__all__ = [
+    'aw_conv2d',
+    'gather_taps',
+    'gemm_taps',
+    'output_gate',
+    'per_sample',
+    'per_tap',
+    'rescaled',
+]
 
 Pair = tuple[int, int]
 
@@ -26,23 +51,29 @@ def aw_conv2d(
     padding: Pair,
     dilation: Pair,
     groups: int,
+    recompute: bool = False,
 ) -> Tensor:
     """Pick the cheapest exact form for this call.
 
-    1x1 kernels become a gate on the output. The weight form moves ``2 * C1 / groups * C2 * h * w``
-    numbers a picture, the tap form ``2 * h * w * C2 * Ho * Wo``: small maps take the taps. While
-    a graph is captured for another batch size, only the tap form is right, since the weight
-    form bakes the batch size into ``groups``.
+    Scaled weights move ``2 * C1 * C2 * h * w`` numbers a picture and taps
+    ``2 * h * w * C2 * Ho * Wo``: small maps take the taps.
+
+    Args:
+        recompute: compute the taps again in the backward pass instead of keeping them.
     """
     args = (x, weight, attn, stride, padding, dilation, groups)
     if attn.shape[2] == 1 and weight.shape[2:] == (1, 1):
         return output_gate(*args)
     if is_capturing() or x.shape[0] == 0:  # no pictures are no groups either
         return per_tap(*args)
-    positions = (x.shape[2] // stride[0]) * (x.shape[3] // stride[1])
-    if attn.shape[2] == 1 and x.shape[0] > 1 and positions <= weight.shape[1]:
-        return per_tap(*args)
-    return per_sample(*args)
+    if x.shape[0] == 1 or groups > 1 or attn.shape[2] > 1:
+        return per_sample(*args)
+    height, width = output_size(x, weight, stride, padding, dilation)
+    if height * width > x.shape[1]:
+        return rescaled(*args)
+    if stride == (1, 1) and dilation == (1, 1):
+        return gemm_taps(*args, recompute)
+    return gather_taps(*args, recompute)
 
 
 def output_gate(
@@ -71,8 +102,9 @@ def per_sample(
     """One grouped convolution, a group for each picture; holds N scaled copies of the weight."""
     num, c1, height, width = x.shape
     c2, per_group, kh, kw = weight.shape
-    shared = attn.repeat_interleave(per_group // attn.shape[2], 2)  # (N, C2, C1/groups, h, w)
-    scaled = (weight + shared * weight).reshape(num * c2, per_group, kh, kw)
+    if attn.shape[2] > 1:
+        attn = attn.repeat_interleave(per_group // attn.shape[2], 2)  # (N, C2, C1/groups, h, w)
+    scaled = ((1 + attn) * weight).reshape(num * c2, per_group, kh, kw)
     merged = x.reshape(1, num * c1, height, width)
     out = F.conv2d(merged, scaled.to(x.dtype), None, stride, padding, dilation, num * groups)
     return out.reshape(num, c2, *out.shape[2:])
@@ -108,3 +140,275 @@ def per_tap(
         term = (1 + attn[:, :, block, i, j, None, None]) * at_least_float32(tap)
         total = term if total is None else total + term
     return total.to(tap.dtype)
+
+
+def rescaled(
+    x: Tensor,
+    weight: Tensor,
+    attn: Tensor,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+) -> Tensor:
+    """A convolution for each picture with weights scaled again in the backward pass.
+
+    For ``groups=1`` and G = 1, as the two below.
+    """
+    return _Rescaled.apply(to_autocast(x), weight, 1 + attn, (stride, padding, dilation))
+
+
+def gemm_taps(
+    x: Tensor,
+    weight: Tensor,
+    attn: Tensor,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    recompute: bool = False,
+) -> Tensor:
+    """All kernel positions in one matrix product, then scaled, shifted and summed.
+
+    For stride and dilation 1.
+    """
+    return _GemmTaps.apply(to_autocast(x), weight, 1 + attn, padding, recompute)
+
+
+def gather_taps(
+    x: Tensor,
+    weight: Tensor,
+    attn: Tensor,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    recompute: bool = False,
+) -> Tensor:
+    """A matrix product for each kernel position over the input positions it meets."""
+    where = (stride, padding, dilation)
+    return _GatherTaps.apply(to_autocast(x), weight, 1 + attn, where, recompute)
+
+
+def output_size(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
+    """Height and width of the convolution's output."""
+    return tuple(
+        (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1)
+        // stride[i]
+        + 1
+        for i in range(2)
+    )
+
+
+def to_autocast(x: Tensor) -> Tensor:
+    """``x`` in the precision autocast would convolve it in."""
+    kind = x.device.type
+    if hasattr(torch, 'get_autocast_dtype'):
+        enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype
+        return x.to(dtype(kind)) if enabled and x.dtype != torch.float64 else x
+    if kind == 'cuda':  # torch before 2.4
+        enabled, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype
+    else:
+        enabled, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype
+    return x.to(dtype()) if enabled and x.dtype != torch.float64 else x
+
+
+class _Rescaled(Function):
+    """``scale`` is ``1 + attn``; see :func:`rescaled`."""
+
+    @staticmethod
+    def forward(ctx, x, weight, scale, where):
+        ctx.save_for_backward(x, weight, scale)
+        ctx.where = where
+        size = (len(x), len(weight), *output_size(x, weight, *where))
+        like = dict(dtype=x.dtype, device=x.device)
+        out = torch.empty(size, memory_format=_format(x, weight), **like)
+        for n, factor in enumerate(scale):
+            out[n] = F.conv2d(x[n : n + 1], (weight * factor).to(x.dtype), None, *where)[0]
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself will be differentiated
+            return *_by_taps(ctx, grad, *ctx.where), None
+        need_x, need_weight, need_scale, _ = ctx.needs_input_grad
+        grad_x = torch.empty_like(x) if need_x else None
+        grad_weight = torch.zeros_like(weight) if need_weight else None
+        grad_scale = torch.empty_like(scale) if need_scale else None
+        for n, factor in enumerate(scale):
+            of_x, of_kernel, _ = torch.ops.aten.convolution_backward(
+                grad[n : n + 1],
+                x[n : n + 1],
+                (weight * factor).to(x.dtype),
+                None,
+                *ctx.where,
+                False,
+                (0, 0),
+                1,
+                (need_x, need_weight or need_scale, False),
+            )
+            if need_x:
+                grad_x[n] = of_x[0]
+            if need_weight:
+                grad_weight.addcmul_(of_kernel.to(weight.dtype), factor)
+            if need_scale:
+                grad_scale[n] = (weight * of_kernel).sum(1, keepdim=True)
+        return grad_x, grad_weight, grad_scale, None
+
+
+class _GemmTaps(Function):
+    """``scale`` is ``1 + attn``; see :func:`gemm_taps`. Maps are (N, H, W, C) inside."""
+
+    @staticmethod
+    def forward(ctx, x, weight, scale, padding, recompute):
+        taps = _all_taps(x, weight)
+        ctx.save_for_backward(x, weight, scale, *(() if recompute else (taps,)))
+        ctx.padding = padding
+        out = _accumulator(x, weight, output_size(x, weight, (1, 1), padding, (1, 1)))
+        for t, (source, target) in enumerate(_shifts(x, out, weight, padding)):
+            out[target].addcmul_(at_least_float32(taps[source][..., t, :]), _factor(scale, t, out))
+        return _to_nchw(out, x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, scale, *kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself will be differentiated
+            return *_by_taps(ctx, grad, (1, 1), ctx.padding, (1, 1)), None, None
+        taps = kept[0] if kept else _all_taps(x, weight)
+        of_taps = torch.empty_like(taps) if kept else taps  # a second copy is ours to overwrite
+        of_scale = scale.new_empty(scale.shape)
+        grad = _to_nhwc(grad)
+        for t, (source, target) in enumerate(_shifts(x, grad, weight, ctx.padding)):
+            part, tap = grad[target], taps[source][..., t, :]
+            of_scale.flatten(2)[..., t] = (at_least_float32(part) * tap).sum((1, 2))
+            of_taps[..., t, :] = 0
+            of_taps[source][..., t, :] = part * _factor(scale, t, part)
+        of_taps = of_taps.flatten(3).flatten(0, 2)  # (N * H * W, T * C2)
+        of_x = of_taps @ _pack(weight, x.dtype).flatten(0, 1)
+        of_x = of_x.unflatten(0, (len(x), *x.shape[2:]))
+        of_weight = of_taps.t() @ _to_nhwc(x).flatten(0, 2)  # (T * C2, C1)
+        return _to_nchw(of_x, x), _unpack(of_weight, weight), of_scale, None, None
+
+
+class _GatherTaps(Function):
+    """``scale`` is ``1 + attn``; see :func:`gather_taps`. Maps are (N, H, W, C) inside."""
+
+    @staticmethod
+    def forward(ctx, x, weight, scale, where, recompute):
+        out = _accumulator(x, weight, output_size(x, weight, *where))
+        padded, kept = _pad_nhwc(x, where[1]), []
+        kernels = _pack(weight, x.dtype)
+        for t, window in enumerate(_windows(padded, out, weight, where)):
+            tap = window @ kernels[t].t()  # (N, Ho, Wo, C2)
+            out.addcmul_(at_least_float32(tap), _factor(scale, t, out))
+            if not recompute:
+                kept.append(tap)
+        ctx.save_for_backward(x, weight, scale, *kept)
+        ctx.where = where
+        return _to_nchw(out, x)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, scale, *kept = ctx.saved_tensors
+        if torch.is_grad_enabled():  # the gradient itself will be differentiated
+            return *_by_taps(ctx, grad, *ctx.where), None, None
+        padded, grad = _pad_nhwc(x, ctx.where[1]), _to_nhwc(grad)
+        kernels = _pack(weight, x.dtype)
+        of_kernels, of_scale = torch.empty_like(kernels), scale.new_empty(scale.shape)
+        of_padded = torch.zeros_like(padded)
+        into = _windows(of_padded, grad, weight, ctx.where)
+        for t, window in enumerate(_windows(padded, grad, weight, ctx.where)):
+            window = window.flatten(0, 2)  # a copy (N * Ho * Wo, C1)
+            tap = kept[t] if kept else (window @ kernels[t].t()).view_as(grad)
+            of_scale.flatten(2)[..., t] = (at_least_float32(grad) * tap).sum((1, 2))
+            of_tap = (grad * _factor(scale, t, grad)).flatten(0, 2)
+            of_kernels[t] = of_tap.t() @ window
+            target = next(into)
+            target += (of_tap @ kernels[t]).view(target.shape)
+        (top, left), (height, width) = ctx.where[1], x.shape[2:]
+        of_x = of_padded[:, top : top + height, left : left + width]
+        return _to_nchw(of_x, x), _unpack(of_kernels, weight), of_scale, None, None
+
+
+def _by_taps(ctx, grad: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> list[Tensor]:
+    """The gradients of x, weight and scale in operators that can be differentiated again."""
+    inputs = [saved.view_as(saved) for saved in ctx.saved_tensors[:3]]  # scale depends on x
+    x, weight, scale = inputs
+    out = per_tap(x, weight, scale - 1, stride, padding, dilation, 1)
+    wanted = [i for i in range(3) if ctx.needs_input_grad[i]]
+    found = torch.autograd.grad(out, [inputs[i] for i in wanted], grad, create_graph=True)
+    grads = dict(zip(wanted, found))
+    return [grads.get(i) for i in range(3)]
+
+
+def _format(*tensors: Tensor) -> torch.memory_format:
+    """The memory format of a convolution's output: channels last if an input has it."""
+    for tensor in tensors:
+        if tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
+            return torch.channels_last
+    return torch.contiguous_format
+
+
+def _to_nhwc(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _to_nchw(out: Tensor, x: Tensor) -> Tensor:
+    """(N, H, W, C) as (N, C, H, W) in the precision and memory format of ``x``."""
+    return out.permute(0, 3, 1, 2).to(x.dtype).contiguous(memory_format=_format(x))
+
+
+def _pack(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """(C2, C1, h, w) -> (T, C2, C1): a matrix for each of the T = h * w kernel positions."""
+    return weight.permute(2, 3, 0, 1).flatten(0, 1).to(dtype)
+
+
+def _unpack(kernels: Tensor, weight: Tensor) -> Tensor:
+    """The inverse of :func:`_pack`."""
+    c2, c1, kh, kw = weight.shape
+    return kernels.view(kh, kw, c2, c1).permute(2, 3, 0, 1).to(weight.dtype)
+
+
+def _factor(scale: Tensor, t: int, like: Tensor) -> Tensor:
+    """One position's scale (N, 1, 1, C2), to multiply maps with."""
+    return scale.flatten(2)[:, None, None, :, t].to(like.dtype)
+
+
+def _accumulator(x: Tensor, weight: Tensor, size: Pair) -> Tensor:
+    """Zeros (N, Ho, Wo, C2), to sum taps in."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return x.new_zeros(len(x), *size, len(weight), dtype=dtype)
+
+
+def _all_taps(x: Tensor, weight: Tensor) -> Tensor:
+    """What every kernel position makes of every input position: (N, H, W, T, C2)."""
+    kernels = _pack(weight, x.dtype)
+    taps = _to_nhwc(x) @ kernels.flatten(0, 1).t()
+    return taps.unflatten(3, kernels.shape[:2])
+
+
+def _shifts(x: Tensor, out: Tensor, weight: Tensor, padding: Pair):
+    """For each kernel position, where taps are taken from ``x``'s grid and go in ``out``'s."""
+    for shift in itertools.product(*(range(size) for size in weight.shape[2:])):
+        source, target = [slice(None)], [slice(None)]
+        for i in range(2):
+            offset = shift[i] - padding[i]  # out[y] meets x[y + offset]
+            start = max(-offset, 0)
+            stop = max(min(out.shape[1 + i], x.shape[2 + i] - offset), start)
+            source.append(slice(start + offset, stop + offset))
+            target.append(slice(start, stop))
+        yield tuple(source), tuple(target)
+
+
+def _pad_nhwc(x: Tensor, padding: Pair) -> Tensor:
+    return F.pad(x.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
+
+
+def _windows(padded: Tensor, out: Tensor, weight: Tensor, where: tuple[Pair, Pair, Pair]):
+    """For each kernel position, the view of ``padded`` that ``out`` meets: (N, Ho, Wo, C1)."""
+    stride, _, dilation = where
+    for shift in itertools.product(*(range(size) for size in weight.shape[2:])):
+        starts = [shift[i] * dilation[i] for i in range(2)]
+        stops = [starts[i] + (out.shape[1 + i] - 1) * stride[i] + 1 for i in range(2)]
+        yield padded[:, starts[0] : stops[0] : stride[0], starts[1] : stops[1] : stride[1]]

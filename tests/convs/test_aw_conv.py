@@ -117,28 +117,147 @@ def test_equals_the_loops(case, training):
 
 PATHS = {
     path.__name__: path
-    for path in (aw_engine.output_gate, aw_engine.per_sample, aw_engine.per_tap)
+    for path in (
+        aw_engine.output_gate,
+        aw_engine.per_sample,
+        aw_engine.per_tap,
+        aw_engine.rescaled,
+        aw_engine.gemm_taps,
+        aw_engine.gather_taps,
+    )
 }
+RECOMPUTING = ('gemm_taps', 'gather_taps')
+
+
+def takes(path, conv):
+    """Whether a way of the engine can compute this convolution."""
+    simple = conv.groups == 1 and conv.branch.r_c1 == conv.in_channels
+    return {
+        'output_gate': conv.kernel_size == (1, 1) and simple,
+        'per_sample': True,
+        'per_tap': True,
+        'rescaled': simple,
+        'gemm_taps': simple and conv.stride == conv.dilation == (1, 1),
+        'gather_taps': simple,
+    }[path]
 
 
 def path_cases():
     for case, (options, _) in CASES.items():
         for path in PATHS:
-            if path != 'output_gate' or (options['kernel_size'] == 1 and 'r_c1' not in options):
-                yield case, path
+            if takes(path, make(options)):
+                yield case, path, False
+                if path in RECOMPUTING:
+                    yield case, path, True
 
 
-@pytest.mark.parametrize('case, path', path_cases())
-def test_every_path_equals_the_loops(case, path, monkeypatch):
+def use_path(monkeypatch, path, recompute=False):
+    def only(*args):
+        return PATHS[path](*args[:7], *([recompute] if path in RECOMPUTING else []))
+
+    monkeypatch.setattr('mmattn.convs.aw_conv.aw_conv2d', only)
+
+
+@pytest.mark.parametrize('case, path, recompute', path_cases())
+def test_every_path_equals_the_loops(case, path, recompute, monkeypatch):
     options, size = CASES[case]
     conv = make(options)
-    monkeypatch.setattr('mmattn.convs.aw_conv.aw_conv2d', PATHS[path])
+    use_path(monkeypatch, path, recompute)
     torch.manual_seed(1)
     x = torch.randn(size, dtype=torch.float64, requires_grad=True)
     expected, out = reference_output(conv, x), conv(x)
     torch.testing.assert_close(out, expected, rtol=1e-9, atol=1e-9)
     for ours, theirs in zip(gradients(out, conv, x), gradients(expected, conv, x)):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize('path', ['rescaled', 'gemm_taps', 'gather_taps'])
+class TestOwnBackward:
+    """The ways of the engine that write their gradients themselves."""
+
+    def test_second_derivatives(self, path, monkeypatch):
+        conv = make(dict(in_channels=2, out_channels=2, kernel_size=2, padding=1)).eval()
+        use_path(monkeypatch, path)
+        x = torch.randn(2, 2, 2, 3, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(conv, x)
+        assert torch.autograd.gradgradcheck(conv, x)
+
+    def test_backward_twice(self, path, monkeypatch):
+        """A kept graph gives the same gradients again."""
+        conv = make(CASES['3x3'][0])
+        use_path(monkeypatch, path)
+        x = torch.randn(2, 3, 5, 4, dtype=torch.float64, requires_grad=True)
+        out = conv(x).square().sum()
+        params = [x, *conv.parameters()]
+        first = torch.autograd.grad(out, params, retain_graph=True)
+        for a, b in zip(first, torch.autograd.grad(out, params)):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+    def test_frozen_parts(self, path, monkeypatch):
+        """Only what needs a gradient gets one, and it is the same."""
+        options, size = CASES['3x3']
+        conv = make(options)
+        use_path(monkeypatch, path)
+        x = torch.randn(size, dtype=torch.float64, requires_grad=True)
+        whole = dict(
+            zip(['x', *(n for n, _ in conv.named_parameters())], gradients(conv(x), conv, x))
+        )
+        for frozen in (['x'], ['weight'], ['x', 'weight'], [n for n in whole if 'branch' in n]):
+            for name, parameter in conv.named_parameters():
+                parameter.requires_grad_(name not in frozen)
+                parameter.grad = None
+            inputs = x.detach().requires_grad_('x' not in frozen)
+            out = conv(inputs)
+            torch.manual_seed(2)
+            (out * torch.randn_like(out)).sum().backward()
+            found = {'x': inputs, **dict(conv.named_parameters())}
+            for name, tensor in found.items():
+                if name in frozen:
+                    assert tensor.grad is None
+                elif name != 'x' or not any('branch' in n for n in frozen):  # x's path through A
+                    torch.testing.assert_close(tensor.grad, whole[name], rtol=1e-9, atol=1e-9)
+
+    @pytest.mark.parametrize('last', [False, True], ids=['contiguous', 'channels_last'])
+    def test_memory_format_stays(self, path, last, monkeypatch):
+        conv = AWConv2d(3, 4, 3, padding=1)
+        use_path(monkeypatch, path)
+        memory_format = torch.channels_last if last else torch.contiguous_format
+        x = torch.randn(2, 3, 5, 4).to(memory_format=memory_format).requires_grad_()
+        out = conv(x)
+        assert out.is_contiguous(memory_format=memory_format)
+        expected = conv(x.detach().contiguous())
+        torch.testing.assert_close(out, expected)
+
+    def test_autocast(self, path, monkeypatch):
+        """Sums in float32, result in the low precision, gradients in each tensor's own."""
+        torch.manual_seed(0)
+        conv = AWConv2d(16, 8, 3, padding=1).eval()
+        use_path(monkeypatch, path)
+        x = torch.randn(2, 16, 4, 4, requires_grad=True)
+        exact = conv(x)
+        wanted = torch.autograd.grad(exact.sum(), [x, conv.weight])
+        with torch.autocast('cpu', dtype=torch.bfloat16):
+            out = conv(x)
+        assert out.dtype == torch.bfloat16
+        assert (out.float() - exact).abs().max() < 0.02 * exact.abs().max()
+        for got, want in zip(torch.autograd.grad(out.sum(), [x, conv.weight]), wanted):
+            assert got.dtype == torch.float32
+            assert (got - want).abs().max() < 0.03 * want.abs().max()
+
+
+def test_recompute_keeps_no_taps():
+    """What is kept for the backward pass: with taps, kernel positions times the output."""
+
+    def kept(recompute):
+        sizes = []
+        conv = AWConv2d(32, 32, 3, padding=1, recompute=recompute)
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: sizes.append(t.numel()) or t, id):
+            conv(torch.randn(3, 32, 4, 4, requires_grad=True))
+        return sizes
+
+    taps = 3 * 4 * 4 * 9 * 32
+    assert taps in kept(False)
+    assert taps not in kept(True)
 
 
 @pytest.mark.parametrize('case', ['3x3', 'groups', 'r_c1, groups', 'all three'])
@@ -178,22 +297,31 @@ def test_one_by_one_makes_no_weights_per_picture(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'size, path',
+    'size, options, path',
     [
-        ((1, 16, 3, 3), 'per_sample'),
-        ((2, 16, 4, 4), 'per_tap'),
-        ((2, 16, 8, 8), 'per_sample'),
+        ((1, 16, 3, 3), {}, 'per_sample'),
+        ((2, 16, 8, 8), {}, 'rescaled'),
+        ((2, 16, 4, 4), {}, 'gemm_taps'),
+        ((2, 16, 8, 8), dict(stride=2), 'gather_taps'),
+        ((2, 16, 4, 4), dict(dilation=2, padding=2), 'gather_taps'),
+        ((2, 16, 4, 4), dict(groups=2), 'per_sample'),
+        ((2, 16, 4, 4), dict(r_c1=4), 'per_sample'),
+        ((2, 16, 8, 8), dict(kernel_size=1, padding=0), 'output_gate'),
+        ((0, 16, 4, 4), {}, 'per_tap'),
     ],
-    ids=['one picture', 'small map', 'large map'],
+    ids=str,
 )
-def test_dispatch(size, path, monkeypatch):
+def test_dispatch(size, options, path, monkeypatch):
     calls = []
     for name in PATHS:
         original = getattr(aw_engine, name)
         monkeypatch.setattr(
             aw_engine, name, lambda *a, name=name, f=original: calls.append(name) or f(*a)
         )
-    AWConv2d(16, 8, 3, padding=1)(torch.randn(size))
+    conv = AWConv2d(
+        **{'in_channels': 16, 'out_channels': 8, 'kernel_size': 3, 'padding': 1, **options}
+    )
+    conv.eval()(torch.randn(size))
     assert calls == [path]
 
 

@@ -1,0 +1,85 @@
+"""Run the benchmarks one after the other and put their tables in one Markdown file.
+
+    python benchmarks/all.py [--full] [--only resnet50 detector] [--out work_dirs/bench]
+
+The quick set takes less than 10 minutes on 2 cores, the full one (docs/performance.md) about an
+hour. Each table is also written as JSON, with the machine and the command it is from.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from harness import print_table
+
+HERE = Path(__file__).absolute().parent
+QUICK = (
+    'resnet50.py --repeats 3 --only aw "aw, fused" se cbam',
+    'aw_conv.py --repeats 5 --batch 8 --only "stage 4"',
+    'detector.py --repeats 3 --only aw-fpn',
+    'tdam.py --repeats 3',
+    'ssia.py --repeats 3',
+    'localization.py --repeats 3 --batch 8',
+    'coco_eval.py --pictures 500',
+    'growth.py --repeats 1 --sizes 224 448 --batches 1 8',
+)
+FULL = (
+    'resnet50.py',
+    'resnet50.py --batch 32 --repeats 3 --only aw "aw, recompute"',
+    'aw_conv.py',
+    'detector.py',
+    'tdam.py',
+    'ssia.py',
+    'localization.py',
+    'coco_eval.py',
+    'growth.py --plot {out}/growth.png',
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--full', action='store_true', help='what docs/performance.md shows')
+    parser.add_argument('--only', nargs='+', metavar='NAME', help='these scripts')
+    parser.add_argument('--out', type=Path, default=Path('work_dirs/bench'), help='folder')
+    args = parser.parse_args()
+    runs = FULL if args.full else QUICK
+    names = sorted({run.split('.')[0] for run in runs})
+    if set(args.only or ()) - set(names):
+        parser.error(f'--only takes {", ".join(names)}, got {" ".join(args.only)}')
+    failed = []
+    for index, run in enumerate(runs):
+        name = run.split('.')[0]
+        if args.only and name not in args.only:
+            continue
+        target = args.out / f'{index}_{name}.json'
+        target.unlink(missing_ok=True)  # a table is of this run or not there
+        script, *options = shlex.split(run.format(out=args.out))
+        print(f'\n## python benchmarks/{run}\n', flush=True)
+        command = [sys.executable, str(HERE / script), *options, '--json', str(target)]
+        if subprocess.run(command).returncode:
+            failed.append(run)
+    write_tables(args.out)
+    print(f'\ntables in {args.out / "tables.md"}')
+    if failed:
+        print('failed: ' + '; '.join(failed), file=sys.stderr)
+    return bool(failed)
+
+
+def write_tables(folder: Path) -> None:
+    """All tables of the folder, with their command and machine, in one file."""
+    with (folder / 'tables.md').open('w') as file:
+        for path in sorted(folder.glob('*.json')):
+            table = json.loads(path.read_text())
+            print(f'## {table["title"]}\n\n`{table["command"]}`\n', file=file)
+            print(f'{table["machine"]}\n', file=file)
+            print_table(table['header'], table['rows'], file)
+            print(file=file)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,123 @@
+"""What the benchmarks share: forms timed in turns, peak memory, tables, the command line.
+
+Times on a shared machine drift, so nothing is compared across runs: each round runs every form
+once, and the ratio of two forms is the median over the rounds of their ratios.
+"""
+
+import argparse
+import json
+import platform
+import shlex
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+__all__ = ['interleave', 'machine', 'make_parser', 'peak_bytes', 'print_table', 'ratio', 'save']
+
+
+def interleave(
+    forms: dict[str, Callable[[], object]], repeats: int, warm_up: bool = True
+) -> dict[str, list[float]]:
+    """Seconds of every form in every round, the first one not counted if it warms up.
+
+    On a GPU the clock stops when its work is done.
+    """
+    times = {name: [] for name in forms}
+    for round_ in range(0 if warm_up else 1, repeats + 1):
+        for name, form in forms.items():
+            _wait()
+            start = time.perf_counter()
+            form()
+            _wait()
+            if round_:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def ratio(times: dict[str, list[float]], name: str, to: str) -> float:
+    """Median of ``name``'s time over the time of ``to`` in the same round."""
+    return statistics.median(a / b for a, b in zip(times[name], times[to]))
+
+
+def peak_bytes(form: Callable[[], object]) -> int:
+    """Most memory that tensors made during a call hold at once.
+
+    On a GPU as its allocator counts, on a CPU the sum of the live allocations that torch's
+    profiler sees (what a library such as oneDNN allocates by itself is not among them).
+    """
+    form()
+    if torch.cuda.is_available():
+        _wait()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        form()
+        _wait()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        form()
+    alive = peak = 0
+    for event in record.profiler.kineto_results.events():
+        if event.name() == '[memory]':
+            alive += event.nbytes()
+            peak = max(peak, alive)
+    return peak
+
+
+def make_parser(doc: str, repeats: int) -> argparse.ArgumentParser:
+    """A parser with what every benchmark takes; the module's docstring is its description."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--repeats', type=int, default=repeats, help='counted rounds')
+    parser.add_argument('--threads', type=int, default=2, help='CPU threads')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the rows there')
+    return parser
+
+
+def machine(args: argparse.Namespace) -> str:
+    """A line on what the figures were measured with; sets the number of threads."""
+    torch.set_num_threads(args.threads)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
+    return f'torch {torch.__version__}, {device}, {args.threads} threads, {args.repeats} rounds'
+
+
+def print_table(header: list[str], rows: list[list], file: TextIO | None = None) -> None:
+    """A Markdown table, floats with two decimals; to the standard output or a file."""
+    print('| ' + ' | '.join(header) + ' |', file=file)
+    print('|' + '---|' * len(header), file=file)
+    for row in rows:
+        cells = (f'{cell:.2f}' if isinstance(cell, float) else str(cell) for cell in row)
+        print('| ' + ' | '.join(cells) + ' |', file=file)
+
+
+def save(args: argparse.Namespace, title: str, header: list[str], rows: list[list]) -> None:
+    """Print the table and write it where ``--json`` says."""
+    print_table(header, rows)
+    if args.json:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        command = shlex.join(['python', 'benchmarks/' + Path(sys.argv[0]).name, *_options()])
+        table = dict(title=title, command=command, machine=machine(args), header=header, rows=rows)
+        args.json.write_text(json.dumps(table, indent=2) + '\n')
+
+
+def _options() -> list[str]:
+    """The command line without where the rows go."""
+    options = sys.argv[1:]
+    index = options.index('--json') if '--json' in options else len(options)
+    return options[:index] + options[index + 2 :]
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _processor() -> str:
+    simd = torch.backends.cpu.get_cpu_capability()
+    return f'{platform.machine()} CPU with {simd}'
