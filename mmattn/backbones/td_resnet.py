@@ -186,8 +186,10 @@ class TDResNet(TopDownNet, ResNet):
     ECCV 2022, arXiv 2111.13470.
 
     Differs from the paper: nothing in the blocks (:class:`mmattn.backbones.top_down.TopDown`).
-    ``zero_init_residual`` zero-initialises the norm of the last step only; the authors' training
-    code zeroes the norm of the first step, which switches the searchlight off for good.
+    ``zero_init_residual`` zero-initialises the norm of the last step only, so that the top MLP
+    gets its first gradient one step later than that norm, as any layer in front of a zero does;
+    the authors' training code zeroes the norm of the first step, which switches the searchlight
+    off for good.
 
     A checkpoint of the plain network loads with exactly the searchlights missing: the norms of
     the later steps become copies, which is logged. With ``init='identity'`` the network then

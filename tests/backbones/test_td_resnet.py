@@ -387,16 +387,20 @@ def top_gradients(model):
 
 
 @pytest.mark.parametrize('attention', ['joint', 'top'])
-def test_the_searchlight_gets_a_gradient(attention):
-    """At once without zero-init. With it every branch starts at zero, so that its layers get
-    their first gradient in the second step, as in the plain network; with the first step's norm
-    at zero (the trap) they never do.
-    """
-    model = net(50, attention=attention, zero_init_residual=False)
-    model.init_weights()
+@pytest.mark.parametrize('start', ['as constructed', 'without zero-init'])
+def test_the_top_mlp_has_a_gradient_in_the_first_step(attention, start):
+    model = net(50, attention=attention, zero_init_residual=start == 'as constructed')
+    if start == 'without zero-init':
+        model.init_weights()
     gradients(model.train(), x(size=64))
     assert all(g > 0 for g in top_gradients(model))
 
+
+@pytest.mark.parametrize('attention', ['joint', 'top'])
+def test_zero_init_costs_the_top_mlp_one_step(attention):
+    """A zero weight at the end of a branch stops the gradient there, whatever the branch is: the
+    plain blocks' convolutions wait for one step as well. The trap waits for ever.
+    """
     ours, trap = net(50, attention=attention), net(50, attention=attention)
     for each in (ours, trap):
         each.init_weights()
@@ -404,13 +408,19 @@ def test_the_searchlight_gets_a_gradient(attention):
     for block in trap.top_down_blocks().values():
         nn.init.zeros_(block.bn3.weight)
         nn.init.ones_(block.bn3_1.weight)
-    for each in (ours, trap):
+    seen = {}
+    for name, each in (('ours', ours), ('trap', trap)):
         optimizer = torch.optim.SGD(each.parameters(), lr=0.01)
-        for _ in range(3):
+        for step in (0, 1):
             gradients(each, x(size=64))
+            seen[name, step] = top_gradients(each)
+            if (name, step) == ('ours', 0):
+                assert each.layer2[0].conv3.weight.grad.abs().max() == 0  # a plain block
+                assert each.layer4[0].bn3_1.weight.grad.abs().max() > 0
             optimizer.step()
-    assert all(g > 0 for g in top_gradients(ours))
-    assert all(g == 0 for g in top_gradients(trap))
+    assert all(g == 0 for g in seen['ours', 0])
+    assert all(g > 0 for g in seen['ours', 1])
+    assert all(g == 0 for g in seen['trap', 0] + seen['trap', 1])
     assert all(b.bn3.weight.abs().max() == 0 for b in trap.top_down_blocks().values())
 
 
