@@ -1,10 +1,12 @@
-"""Train and test Faster R-CNN with AW-FPN on digit scenes: the main job without data or network.
+"""Both halves of the main job without data or network, on drawn scenes of handwritten digits.
 
     python tools/demo.py
 
-Draws the scenes, trains (about 4 minutes on 2 cores), tests, and leaves the COCO AP table, the
-curves and a sheet of predictions in work_dirs/demo. Run again after an interruption, it goes on
-where it was; after a finished run it trains anew.
+Detection: trains Faster R-CNN with AW-FPN (about 4 minutes on 2 cores), tests it, and leaves the
+COCO AP table, the curves and a sheet of predictions. Run again after an interruption, it goes on
+where it was; after a finished run it trains anew. Localization, by tools/demo_localization.py:
+trains a classifier with CBAM on class names alone and finds the digits with it (about 1 minute).
+Everything lies in work_dirs/demo.
 """
 
 import argparse
@@ -249,14 +251,20 @@ def parse_args(argv=None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--work-dir', default='work_dirs/demo', help='(%(default)s)')
-    parser.add_argument('--scenes', type=int, default=1200, help='to train on (%(default)s)')
-    parser.add_argument('--val-scenes', type=int, default=200, help='to test on (%(default)s)')
-    parser.add_argument('--steps', type=int, help='training steps (as in the config)')
+    parser.add_argument('--scenes', type=int, help='to train on (1200; localization 3000)')
+    parser.add_argument('--val-scenes', type=int, help='to test on (200; localization 300)')
+    parser.add_argument('--steps', type=int, help='training steps (350; localization 750)')
     return parser.parse_args(argv)
 
 
-def demo(args: argparse.Namespace) -> dict:
-    """Run all steps; returns the figures of summary.json."""
+def given(args: argparse.Namespace) -> dict:
+    """The numbers the user chose; where there is none, each half has its own."""
+    names = ('scenes', 'val_scenes', 'steps')
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def detection(args: argparse.Namespace) -> dict:
+    """Run all steps of the detection half; returns its figures in summary.json."""
     start, root = time.monotonic(), Path(args.work_dir)
     data, run_dir, log = root / 'digits', root / 'detection', root / 'detection.log'
     root.mkdir(parents=True, exist_ok=True)
@@ -264,7 +272,8 @@ def demo(args: argparse.Namespace) -> dict:
     options = data_options(data, args.steps)
 
     print(f'1/4 scenes of handwritten digits -> {data}', flush=True)
-    scenes = ['--train', args.scenes, '--val', args.val_scenes]
+    number = {'scenes': 1200, 'val_scenes': 200, **given(args)}
+    scenes = ['--train', number['scenes'], '--val', number['val_scenes']]
     call([TOOLS / 'dataset_converters' / 'make_digits.py', data, *scenes], log)
     print(f'2/4 training Faster R-CNN R18 with AW-FPN from scratch -> {run_dir}', flush=True)
     checkpoint = train(run_dir, options, log)
@@ -290,6 +299,15 @@ def demo(args: argparse.Namespace) -> dict:
     write_json(root / 'summary.json', {'detection': figures}, merge=True)
     say_goodbye(root, checkpoint, table, figures, time.monotonic() - start)
     return figures
+
+
+def localization(args: argparse.Namespace) -> None:
+    """Run the localization half, which shows its own words."""
+    command = [sys.executable, TOOLS / 'demo_localization.py', '--work-dir', args.work_dir]
+    for name, value in given(args).items():
+        command += [f'--{name.replace("_", "-")}', str(value)]
+    if subprocess.run(command, check=False, env=child_environment()).returncode:
+        raise Failed('the localization half failed; the detection half is complete')
 
 
 def newest_metrics(folder: Path) -> dict:
@@ -318,8 +336,11 @@ Next, the same with a plain FPN, to compare:
 
 def main(argv=None) -> int:
     """Run the tool; returns the exit code."""
+    args = parse_args(argv)
     try:
-        demo(parse_args(argv))
+        detection(args)
+        print('\nLocalization without boxes', flush=True)
+        localization(args)
     except (Failed, OSError, ValueError) as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1

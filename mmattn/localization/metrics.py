@@ -180,7 +180,7 @@ class LocalizationMetrics:
         """One row per class, lowest ``gt_known`` first: label, name, images, five fractions."""
         rows = []
         for label, row in self.per_class.items():
-            name = names[label] if label < len(names) else str(label)
+            name = names[label] if label < len(names) else f'class {label}'
             fractions = {k: _ratio(v, row[0]) for k, v in zip(COUNTED, row[1:].tolist())}
             rows.append(dict(label=label, name=name, images=int(row[0]), **fractions))
         return sorted(rows, key=lambda r: (r['gt_known'], r['top1_loc'], r['label']))

@@ -254,7 +254,7 @@ def test_class_table():
         ('cat', 1, 0.0, 0.0),
         ('dog', 2, 1.0, 0.5),
     ]
-    assert metrics.class_table()[0]['name'] == '0'
+    assert metrics.class_table()[0]['name'] == 'class 0'
 
 
 def test_other_settings_cannot_merge():
