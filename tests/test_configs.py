@@ -13,7 +13,7 @@ CONFIGS = sorted(
     for path in (ROOT / 'configs').rglob('*.py')
     if '_base_' not in path.parts and 'runtime' not in path.name
 )
-DETECTORS = ('faster-rcnn', 'ssd300')
+DETECTORS = ('faster-rcnn', 'retinanet', 'ssd300')
 
 
 def build(path):

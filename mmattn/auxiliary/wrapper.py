@@ -116,6 +116,26 @@ class SSIA:
             losses = super().forward(inputs, data_samples, mode=mode, **kwargs)
         return {**losses, **self.ssia(pooled)}
 
+    @torch.no_grad()
+    def spatial_signals(self, inputs: Tensor) -> list[tuple]:
+        """What every block with a spatial loss predicts, and what it is asked for.
+
+        Returns:
+            Per block: its two taps, F_s and G_s.
+
+        Shape: ``inputs`` (N, 3, H, W), F_s and G_s (N, 1, H', W').
+        """
+        with _watch(self, self.ssia.taps) as pooled:
+            getattr(self, 'extract_feat', self)(inputs)
+        found = []
+        for block, (low, high) in zip(self.ssia.blocks, self.ssia.pairs):
+            predicted, signals = block.predict(pooled[low]), block.signals(pooled[high])
+            if 'spatial' in predicted:
+                shape = (len(inputs), 1, *block.high_size)
+                maps = (predicted['spatial'].reshape(shape), signals['spatial'].reshape(shape))
+                found.append(((low, high), *maps))
+        return found
+
     def __reduce_ex__(self, protocol):
         """Copy and pickle by the wrapped class: the class of ``self`` is made on demand."""
         return _bare, (self._host_class,), self.__dict__

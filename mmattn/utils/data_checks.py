@@ -160,6 +160,7 @@ def _check_dataset(dataset, dataset_cfg, where: str) -> list[str]:
 def _check_num_classes(cfg, dataset, where: str) -> list[str]:
     """Compare the classes of the data with those of the box head."""
     model = cfg.get('model') or {}
+    model = model.get('model', model)  # a wrapper's own entry is the model inside
     heads = (model.get('roi_head') or {}).get('bbox_head') or model.get('bbox_head') or {}
     classes = dataset.metainfo.get('classes')
     for head in heads if isinstance(heads, list | tuple) else [heads]:

@@ -47,7 +47,7 @@ def test_every_config_runs_with_every_seed_and_the_table_is_written(setup, capsy
     assert not any(word.startswith('val_dataloader') for word in words)  # the config has none
     assert calls[1][0][2] == str(out / 'a' / 'seed_0' / 'epoch_1.pth')
     text = (out / 'table.md').read_text()
-    assert '| a | 0.200 (0.100, 0.300) |\n| b | 0.200 (0.100, 0.300) |' in text
+    assert '| a | 0.200 ± 0.141 (0.100, 0.300) |\n| b | 0.200 ± 0.141 (0.100, 0.300) |' in text
     assert 'seeds 0, 2' in text
     assert text in capsys.readouterr().out
 

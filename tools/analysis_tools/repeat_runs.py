@@ -78,7 +78,7 @@ def run_once(config: Path, seed: int, args: argparse.Namespace) -> dict:
 
 
 def table(results: dict[str, dict[int, dict]], metrics: list[str]) -> str:
-    """Write mean and single values of every config as a Markdown table.
+    """Write mean, spread and single values of every config as a Markdown table.
 
     Args:
         results: Config name to seed to the figures of that run.
@@ -90,16 +90,17 @@ def table(results: dict[str, dict[int, dict]], metrics: list[str]) -> str:
         for metric in metrics:
             values = [find(run, metric) for _, run in sorted(runs.items())]
             single = ', '.join(f'{value:.3f}' for value in values)
-            cells.append(f'{statistics.mean(values):.3f} ({single})')
+            spread = f' ± {statistics.stdev(values):.3f}' if len(values) > 1 else ''
+            cells.append(f'{statistics.mean(values):.3f}{spread} ({single})')
         lines.append(f'| {name} | ' + ' | '.join(cells) + ' |')
     seeds = sorted({seed for runs in results.values() for seed in runs})
-    lines += ['', f'Mean (single runs); seeds {", ".join(map(str, seeds))}.']
+    lines += ['', f'Mean ± standard deviation (single runs); seeds {", ".join(map(str, seeds))}.']
     return '\n'.join(lines)
 
 
 def find(run: dict, metric: str) -> float:
     """Read one figure of a run."""
-    for key in (metric, f'coco/{metric}', f'pascal_voc/{metric}'):
+    for key in (metric, f'coco/{metric}', f'pascal_voc/{metric}', f'accuracy/{metric}'):
         if key in run:
             return run[key]
     names = ', '.join(k for k, v in run.items() if isinstance(v, float))

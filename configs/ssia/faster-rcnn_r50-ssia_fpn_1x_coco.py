@@ -1,0 +1,17 @@
+"""Faster R-CNN with SSIA, which its authors left to future work.
+
+Stage 0 is frozen, so the first tap is stage 1.
+"""
+
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(
+    _delete_=True,
+    type='mmattn.SSIA',
+    model=_base_.model,
+    taps=(1, 2, 3),
+    norm='LN',  # a process has too few pictures for BatchNorm
+)
+custom_hooks = [dict(type='mmattn.SSIAHook')]

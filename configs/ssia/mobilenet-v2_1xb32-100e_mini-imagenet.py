@@ -1,0 +1,3 @@
+_base_ = ['mmpretrain::_base_/models/mobilenet_v2_1x.py', './_base_/mini_imagenet_100e.py']
+
+model = dict(head=dict(num_classes=100))

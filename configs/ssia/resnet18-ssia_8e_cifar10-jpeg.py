@@ -1,0 +1,14 @@
+"""With SSIA."""
+
+_base_ = './resnet18_8e_cifar10-jpeg.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(
+    _delete_=True,
+    type='mmattn.SSIA',
+    model=_base_.model,
+    taps=(0, 1, 2, 3),
+    sample=(3, 32, 32),
+)
+custom_hooks = [dict(type='mmattn.SSIAHook')]

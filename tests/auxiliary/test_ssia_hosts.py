@@ -1,0 +1,167 @@
+"""SSIA around the hosts' own models: mmdet's detectors, mmpretrain's classifiers."""
+
+import copy
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+from mmattn.utils.data_checks import _check_num_classes
+from tests.test_configs import ROOT
+
+SSIA_CONFIGS = sorted((ROOT / 'configs/ssia').glob('*-ssia*.py'))
+NETWORKS = [p for p in SSIA_CONFIGS if p.name.endswith('-ssia_1xb32-100e_mini-imagenet.py')]
+
+
+def config(name):
+    cfg = Config.fromfile(ROOT / 'configs' / name)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    return cfg
+
+
+def detection_batch(model, sizes, seed=0):
+    """Pictures of the given sizes with a box each, through the model's own preprocessor."""
+    structures = pytest.importorskip('mmdet.structures')
+    from mmengine.structures import InstanceData
+
+    torch.manual_seed(seed)
+    samples = []
+    for height, width in sizes:
+        shape = dict(img_shape=(height, width), ori_shape=(height, width), scale_factor=(1, 1))
+        sample = structures.DetDataSample(metainfo=dict(shape, pad_shape=(height, width)))
+        boxes = torch.tensor([[4.0, 4.0, width - 4.0, height - 8.0]])
+        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([1]))
+        samples.append(sample)
+    inputs = [torch.randint(256, (3, *size), dtype=torch.uint8) for size in sizes]
+    return model.data_preprocessor(dict(inputs=inputs, data_samples=samples), True)
+
+
+def small(cfg):
+    """The detector of the digit scenes, narrow."""
+    cfg.backbone.base_channels = 8
+    cfg.neck.update(in_channels=[8, 16, 32, 64], out_channels=16)
+    cfg.rpn_head.update(in_channels=16, feat_channels=16)
+    cfg.roi_head.bbox_roi_extractor.out_channels = 16
+    cfg.roi_head.bbox_head.update(in_channels=16, fc_out_channels=16)
+    return cfg
+
+
+@pytest.fixture
+def detector():
+    pytest.importorskip('mmdet')
+    cfg = config('ssia/faster-rcnn_r18-ssia_fpn_350i_digits.py').model
+    small(cfg.model)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg)
+    plain = MODELS.build(cfg.model)
+    plain.load_state_dict(model.state_dict(), strict=True)
+    return model, plain
+
+
+@pytest.mark.parametrize('sizes', [((64, 96), (50, 40)), ((33, 47),) * 2], ids=['odd', 'odder'])
+def test_a_detector_with_pictures_of_any_size(detector, sizes):
+    model, plain = detector
+    data = detection_batch(model, sizes)
+    torch.manual_seed(1)  # the samplers draw
+    found = model(**copy.deepcopy(data), mode='loss')
+    torch.manual_seed(1)
+    own = plain(**copy.deepcopy(data), mode='loss')
+    added = {name: value for name, value in found.items() if name.startswith('loss_ssia')}
+    assert len(added) == 6
+    assert found.keys() - added.keys() == own.keys()
+    for name, value in own.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0, msg=name)
+    assert all(value > 0 for value in added.values())
+    sum(added.values()).backward()
+    assert model.backbone.conv1.weight.grad.abs().max() > 0
+    assert model.backbone.layer4[1].conv2.weight.grad is None  # the last map is signal alone
+    model.eval(), plain.eval()
+    plain.load_state_dict(model.state_dict())
+    first = model(**copy.deepcopy(data), mode='predict')
+    second = plain(**copy.deepcopy(data), mode='predict')
+    for one, other in zip(first, second):
+        assert len(one.pred_instances) > 0
+        for key in ('bboxes', 'scores', 'labels'):
+            assert torch.equal(one.pred_instances[key], other.pred_instances[key])
+    outs = [m(**copy.deepcopy(data), mode='tensor') for m in (model, plain)]
+    for one, other in zip(outs[0][0], outs[1][0]):
+        assert torch.equal(one, other)
+
+
+def test_a_module_that_gives_no_map():
+    cfg = config('ssia/faster-rcnn_r18-ssia_fpn_350i_digits.py').model
+    small(cfg.model)
+    cfg.taps = (0, 'backbone')
+    with pytest.raises(
+        ValueError, match=r"tap 'backbone' must give one \(N, C, H, W\) map, got t"
+    ):
+        MODELS.build(cfg)
+
+
+def test_the_number_of_classes_is_checked_inside_the_wrapper():
+    cfg = config('ssia/faster-rcnn_r18-ssia_fpn_350i_digits.py')
+
+    class Data:
+        metainfo = dict(classes=list('abcdefghijkl'))
+
+    with pytest.raises(ValueError, match='train has 12 classes, the model num_classes=10'):
+        _check_num_classes(cfg, Data, 'train')
+
+
+# widths and sides of the maps in use, low to high
+MAPS = {
+    'vgg16': [(128, 56), (256, 28), (512, 14), (512, 7)],
+    'resnet18': [(64, 56), (128, 28), (256, 14), (512, 7)],
+    'resnet50': [(256, 56), (512, 28), (1024, 14), (2048, 7)],
+    'resnet101': [(256, 56), (512, 28), (1024, 14), (2048, 7)],
+    'wide-resnet18': [(128, 56), (256, 28), (512, 14), (1024, 7)],
+    'resnext50': [(256, 56), (512, 28), (1024, 14), (2048, 7)],
+    'resnext101': [(256, 56), (512, 28), (1024, 14), (2048, 7)],
+    'mobilenet-v2': [(24, 56), (32, 28), (96, 14), (320, 7)],
+    'shufflenet-v2': [(24, 56), (116, 28), (232, 14), (464, 7)],
+}
+
+
+@pytest.mark.parametrize('path', NETWORKS, ids=lambda path: path.name.split('-ssia')[0])
+def test_the_networks_of_table_5(path):
+    pytest.importorskip('mmpretrain', reason='a classifier, and mmpretrain is not installed')
+    cfg = config(path)
+    maps = MAPS[path.name.split('-ssia')[0]]
+    with torch.device('meta'):
+        model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+        plain = MODELS.build(cfg.model.model)
+    assert list(model.state_dict()) == list(plain.state_dict())
+    assert len(model.ssia.blocks) == 3
+    for block, low, high in zip(model.ssia.blocks, maps, maps[1:]):
+        assert block.low_size == (low[1], low[1])
+        assert block.high_size == (high[1], high[1])
+        channel = block.predictors['channel']
+        assert (channel[0].in_features, channel[3].out_features) == (low[0], high[0])
+    assert cfg.optim_wrapper.optimizer == dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=4e-5)
+    assert cfg.train_cfg.max_epochs == 100
+    assert cfg.train_dataloader.batch_size == 32
+
+
+def test_the_recipes_of_the_tables():
+    """Tables 1 and 2: what each config changes."""
+    expected = {
+        'spatial': dict(lambda_s=1.0, lambda_c=0.0),
+        'channel': dict(lambda_s=0.0, lambda_c=3.0),
+        'half': dict(lambda_s=0.5, lambda_c=1.5),
+        'final': dict(scheme='final'),
+        'identity': dict(scheme='identity'),
+    }
+    base = config('ssia/resnet50-ssia_1xb32-100e_mini-imagenet.py').model
+    for name, change in expected.items():
+        cfg = config(f'ssia/resnet50-ssia-{name}_1xb32-100e_mini-imagenet.py').model
+        assert dict(cfg) == {**base, **change}
+
+
+@pytest.mark.parametrize('path', SSIA_CONFIGS, ids=lambda path: path.stem)
+def test_every_config_keeps_its_predictors(path):
+    if not path.name.startswith(('faster', 'retina', 'ssd')):
+        pytest.importorskip('mmpretrain', reason='the config inherits one of mmpretrain')
+    cfg = Config.fromfile(path)
+    assert [hook.type for hook in cfg.custom_hooks if 'SSIA' in hook.type] == ['mmattn.SSIAHook']
+    assert cfg.model.type == 'mmattn.SSIA'
