@@ -27,6 +27,7 @@ from mmattn.localization.classifiers import count_classes, load_classifier
 from mmattn.localization.evaluate import Settings
 from mmattn.localization.session import localize, show, table
 from mmattn.localization.steps import localize_steps, steps_table
+from mmattn.utils import fuse
 
 
 def build_parser():
@@ -82,6 +83,7 @@ def build_parser():
     go.add_argument('--num-classes', type=int, help='of torchvision, timm and mmpretrain models')
     go.add_argument('--batch-size', type=int, default=32)
     go.add_argument('--workers', type=int, default=min(4, os.cpu_count() or 1))
+    go.add_argument('--fuse', action='store_true', help='fold norms into convolutions (faster)')
     go.add_argument('--device', help='default: cuda where there is one, else cpu')
     go.add_argument('--work-dir', help='default: work_dirs/localize/MODEL')
     go.add_argument('--resume', action='store_true', help='continue a run that was stopped')
@@ -136,6 +138,8 @@ def make_settings(args):
 def make_classifier(args):
     """Loads the classifier; preprocessing flags win over what its config says."""
     classifier = load_classifier(*args.model, num_classes=args.num_classes)
+    if args.fuse:
+        fuse(classifier.model, channels_last=True)
     changed = {}
     if args.input_size:
         if len(args.input_size) > 2:
@@ -147,7 +151,7 @@ def make_classifier(args):
             bgr = classifier.preprocess.channels == 'bgr'
             changed[name] = values[::-1] if bgr else values
     for name in ('interpolation', 'crop_from'):
-        if getattr(args, name):
+        if getattr(args, name) is not None:
             changed[name] = getattr(args, name)
     return replace(classifier, preprocess=replace(classifier.preprocess, **changed))
 
@@ -255,9 +259,13 @@ def main(argv=None):
         )
         if get_dist_info()[0] == 0 or not args.allow_missing:
             report_problems(annotations, args.allow_missing)
-        command = shlex.join(['python', 'tools/localize.py', *(argv or sys.argv[1:])])
+        world = get_dist_info()[1]
+        start = ['python'] if world == 1 else ['torchrun', f'--nproc-per-node={world}']
+        command = shlex.join([*start, 'tools/localize.py', *(argv or sys.argv[1:])])
         weights = args.model[1] if len(args.model) > 1 else None
-        about = dict(annotations=args.annotations, weights=weights, command=command)
+        about = dict(
+            annotations=args.annotations, weights=weights, fused=args.fuse, command=command
+        )
         evaluate = partial(localize_steps, steps) if steps else partial(localize, classifier)
         summary = evaluate(
             annotations, settings, work_dir, device, args.workers, args.resume, about

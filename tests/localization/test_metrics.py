@@ -234,12 +234,24 @@ def test_summary_by_hand():
     np.testing.assert_allclose([curve[0], curve[400], curve[900]], [0.5, 1.0, 0.5])
 
 
+def test_each_iou_has_its_own_best_threshold():
+    early = ('f' * 32 + '0' * 32, '0' * 64, '0' * 64)  # IoU 0.3 at the lower half of the levels
+    late = ('0' * 32 + 'f' * 32, '0' * 32 + 'f' * 32, '0' * 64)  # 0.5 at the upper half
+    metrics = LocalizationMetrics(replicates=0)
+    for key, hits in [('a', early), ('b', early), ('c', late)]:
+        metrics.update(result(key, sweep=dict(v1=hits, v2=hits)))
+    summary = metrics.summary()
+    assert summary['max_box_acc'] == pytest.approx(1 / 3)
+    assert summary['max_box_acc_v2'] == pytest.approx((2 / 3 + 1 / 3 + 0) / 3)
+    assert summary['best_threshold']['max_box_acc_v2'] == {'0.3': 0, '0.5': 0.502, '0.7': 0}
+
+
 def test_intervals_have_the_binomial_width():
     metrics = LocalizationMetrics(step=0.5, replicates=1000)
-    for i in range(400):
+    for i in range(100):
         metrics.update(result(f'picture {i}', iou=float(i % 4 == 0)))
     low, high = metrics.summary()['interval_95']['gt_known']
-    width = 1.96 * (0.25 * 0.75 / 400) ** 0.5
+    width = 1.96 * (0.25 * 0.75 / 100) ** 0.5
     assert low == pytest.approx(0.25 - width, abs=0.01)
     assert high == pytest.approx(0.25 + width, abs=0.01)
 

@@ -77,6 +77,21 @@ def test_all_options(tmp_path):
     )
 
 
+def test_fused_norms_change_nothing(tmp_path):
+    args = TOOL.build_parser().parse_args([NET, '--fuse'])
+    assert 'BatchNorm2d' not in [type(m).__name__ for m in TOOL.make_classifier(args).model]
+    assert basic(tmp_path) == 0
+    plain = (tmp_path / 'out/per_image.jsonl').read_text().splitlines()
+    (tmp_path / 'out/per_image.jsonl').unlink()
+    assert basic(tmp_path, '--fuse') == 0
+    fused = (tmp_path / 'out/per_image.jsonl').read_text().splitlines()
+    for before, after in zip(plain, fused):
+        before, after = json.loads(before), json.loads(after)
+        assert after['iou'] == pytest.approx(before['iou'], abs=0.02)
+        assert after['top5'] == before['top5']
+    assert json.loads((tmp_path / 'out/summary.json').read_text())['fused'] is True
+
+
 def test_config_with_an_own_rule(tmp_path):
     config = tmp_path / 'c.py'
     config.write_text("rule = dict(base='clova-v1', threshold=0.4, name='mine')\nbatch_size = 2\n")
