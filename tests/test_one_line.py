@@ -102,12 +102,12 @@ def build(line: str, host: str):
     """What the page says to type."""
     register_all_modules()
     cfg = get_config(f'mmdet::{HOSTS[host][0]}')
-    exec(line, dict(cfg=cfg))
     cfg.model.backbone.init_cfg = None
     if host == 'SSD300':
         cfg.model.bbox_head.type = 'mmattn.SSDHead'
     test_cfg = cfg.model.test_cfg
     test_cfg.get('rcnn', test_cfg).score_thr = 0.0  # an untrained network is sure of nothing
+    exec(line, dict(cfg=cfg))
     torch.manual_seed(0)
     return MODELS.build(cfg.model)
 

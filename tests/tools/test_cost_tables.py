@@ -67,6 +67,13 @@ def test_exact(row, params):
     assert count(found).params == params
 
 
+def test_parameters_of_the_predictors_that_the_page_names():
+    model = cost_tables.train_with_ssia()
+    predictors = sum(p.numel() for p in model.ssia.parameters())
+    assert predictors == 679_109
+    assert f'{predictors:,} parameters' in (ROOT / 'docs/costs.md').read_text()
+
+
 def test_the_page_is_up_to_date():
     page = (ROOT / 'docs/costs.md').read_text()
     assert page == cost_tables.markdown([count(row) for row in ROWS])
