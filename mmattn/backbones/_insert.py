@@ -13,6 +13,8 @@ from mmcv.cnn import build_conv_layer, build_plugin_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmattn.registry import MODELS
+
 __all__ = [
     'AddedParts',
     'build_gate',
@@ -85,8 +87,10 @@ def build_gate(cfg: dict, in_channels: int) -> tuple[str, nn.Module]:
     """A gate of the given width and its short name.
 
     Raises:
-        ValueError: the gate does not keep the shape of its input.
+        TypeError: ``cfg`` is no config.
+        ValueError: its type lacks the scope; the gate does not keep the shape of its input.
     """
+    _check_config('gate', cfg, 'SE')
     name, gate = build_plugin_layer(cfg, in_channels=in_channels)
     like = next(gate.parameters(), torch.zeros(()))
     x = torch.zeros(1, in_channels, 8, 8, device=like.device, dtype=like.dtype)
@@ -103,12 +107,27 @@ def build_gate(cfg: dict, in_channels: int) -> tuple[str, nn.Module]:
     return name, gate
 
 
+def _check_config(what: str, cfg, example: str) -> None:
+    """Refuse what the host would answer without naming it."""
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise TypeError(f"{what} must be a dict like dict(type='mmattn.{example}'), got {cfg!r}")
+    if cfg['type'] in MODELS.module_dict:
+        raise ValueError(
+            f"{what} must have a type with its scope, 'mmattn.{cfg['type']}', got {cfg['type']!r}"
+        )
+
+
 def replace_conv(parent: nn.Module, name: str, cfg: dict) -> None:
     """Put the convolution ``cfg`` in the place of ``parent.name``, with its weights.
 
     All arguments of ``nn.Conv2d`` are those of the replaced one; the weights go the way of a plain
     checkpoint.
+
+    Raises:
+        TypeError: ``cfg`` is no config.
+        ValueError: its type lacks the scope.
     """
+    _check_config('conv', cfg, 'AWConv2d')
     old = getattr(parent, name)
     new = build_conv_layer(
         cfg,

@@ -165,11 +165,12 @@ class Attend(AddedParts):
         self.get_submodule(name).register_forward_hook(partial(gate_output, gate))
 
     def _add_to_levels(self, rule: dict, outputs: list) -> None:
-        for level in rule.get('levels', range(len(outputs))):
+        levels = rule.get('levels', range(len(outputs)))
+        for level in levels if isinstance(levels, Sequence) else [None]:
             if level not in range(len(outputs)):
                 raise ValueError(
-                    f'levels must be from 0 to {len(outputs) - 1} for {self._host_class.__name__} '
-                    f'with these options, got {level!r}'
+                    f'levels must be a list of numbers from 0 to {len(outputs) - 1} for '
+                    f'{self._host_class.__name__} with these options, got {levels!r}'
                 )
             if not isinstance(outputs[level], int):
                 raise ValueError(

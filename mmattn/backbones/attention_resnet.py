@@ -120,8 +120,9 @@ class AttentionResNet(AddedParts, ResNet):
         return ResLayer(block=block, **kwargs)
 
     def _replace_3x3(self, cfg: dict, stages: list, basic_convs: Sequence) -> None:
-        if not set(basic_convs) <= {1, 2} or not basic_convs:
-            raise ValueError(f'basic_convs must be 1, 2 or both, got {tuple(basic_convs)}')
+        listed = isinstance(basic_convs, Sequence) and len(basic_convs) > 0
+        if not listed or not set(basic_convs) <= {1, 2}:
+            raise ValueError(f'basic_convs must be a list of 1, 2 or both, got {basic_convs!r}')
         names = [f'conv{i}' for i in basic_convs] if self.block is BasicBlock else ['conv2']
         for stage in stages:
             if self.dcn is not None and self.stage_with_dcn[stage]:
@@ -229,15 +230,16 @@ def _stages(argument: str, stages: Sequence | None, net: ResNet) -> list:
     number = net.num_stages
     if stages is None:
         return list(range(number))
-    if len(stages) == number and all(isinstance(flag, bool) for flag in stages):
-        return [stage for stage, flag in enumerate(stages) if flag]
-    for stage in stages:
-        if isinstance(stage, bool) or stage not in range(number):
-            raise ValueError(
-                f'{argument} must be {number} booleans or indices from 0 to {number - 1}, '
-                f'got {tuple(stages)}'
-            )
-    return list(stages)
+    if isinstance(stages, Sequence):
+        flags = [isinstance(stage, bool) for stage in stages]
+        if len(stages) == number and all(flags):
+            return [stage for stage, chosen in enumerate(stages) if chosen]
+        if not any(flags) and all(stage in range(number) for stage in stages):
+            return list(stages)
+    raise ValueError(
+        f'{argument} must be a list of {number} booleans or of indices from 0 to {number - 1}, '
+        f'got {stages!r}'
+    )
 
 
 def _places(stages: Sequence | None, blocks, net: ResNet) -> dict:
@@ -245,7 +247,7 @@ def _places(stages: Sequence | None, blocks, net: ResNet) -> dict:
     if isinstance(blocks, dict):
         if stages is not None:
             raise ValueError('stages must be left out when blocks is a dict, which names them')
-        wanted = {stage: blocks[stage] for stage in _stages('blocks', list(blocks), net)}
+        wanted = {stage: blocks[stage] for stage in _stages('blocks', tuple(blocks), net)}
     else:
         wanted = dict.fromkeys(_stages('stages', stages, net), blocks)
     return {stage: _indices(stage, chosen, net) for stage, chosen in wanted.items()}
@@ -255,10 +257,10 @@ def _indices(stage: int, blocks: Sequence | None, net: ResNet) -> list:
     number = net.stage_blocks[stage]
     if blocks is None:
         return list(range(number))
-    for index in blocks:
+    for index in blocks if isinstance(blocks, Sequence) else [None]:
         if index not in range(-number, number):
             raise ValueError(
-                f'blocks of stage {stage} must be from 0 to {number - 1} (or from the end, '
-                f'-{number} to -1), got {index!r}'
+                f'blocks of stage {stage} must be a list of indices from 0 to {number - 1} (or '
+                f'from the end, -{number} to -1), got {blocks!r}'
             )
     return sorted({index % number for index in blocks})

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, check_channels
+from mmattn.layers._gate import Gate, check_channels, check_positive
 from mmattn.registry import MODELS
 
 __all__ = ['ConvAutoencoderAttention', 'LinearAutoencoderAttention']
@@ -117,8 +117,7 @@ class LinearAutoencoderAttention(_Autoencoder):
     def __init__(self, in_channels: int, width: int = 32, init: str = 'paper') -> None:
         super().__init__(init)
         check_channels(in_channels)
-        if width < 1:
-            raise ValueError(f'width must be >= 1, got {width}')
+        check_positive('width', width)
         self.width = width
         self.mlp = nn.Sequential(
             *(nn.Linear(width, 128), nn.ReLU()),

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmattn.layers._gate import check_channels
+from mmattn.layers._gate import check_positive
 from mmattn.registry import MODELS
 
 __all__ = ['LearnToPay']
@@ -46,9 +46,8 @@ class LearnToPay(nn.Module):
         self, in_channels: int, global_channels: int, compatibility: str = 'learned'
     ) -> None:
         super().__init__()
-        check_channels(in_channels)
-        if global_channels < 1:
-            raise ValueError(f'global_channels must be >= 1, got {global_channels}')
+        check_positive('in_channels', in_channels)
+        check_positive('global_channels', global_channels)
         if compatibility not in COMPATIBILITIES:
             raise ValueError(
                 f'compatibility must be one of {COMPATIBILITIES}, got {compatibility!r}'

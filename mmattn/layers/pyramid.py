@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from mmattn.identity import blend
 from mmattn.layers._attention import attention
-from mmattn.layers._gate import Gate, hidden_width
+from mmattn.layers._gate import Gate, check_positive, hidden_width
 from mmattn.layers._pool import adaptive_avg_pool2d
 from mmattn.registry import MODELS
 
@@ -65,8 +65,7 @@ class PyramidAttention(Gate):
         widths = [in_channels] if isinstance(in_channels, int) else list(in_channels)
         if not widths or min(widths) < 1:
             raise ValueError(f'in_channels must be widths >= 1, got {in_channels}')
-        if grid_size < 1:
-            raise ValueError(f'grid_size must be >= 1, got {grid_size}')
+        check_positive('grid_size', grid_size)
         self.grid_size = grid_size
         channels = widths[-1]
         hidden = hidden_width(channels, reduction)

@@ -25,7 +25,7 @@ class Sequence(Gate):
 
     Args:
         in_channels: C, passed to every gate.
-        gates: configs of registered gates.
+        gates: configs of registered gates, with or without the scope in their type.
         init: ``'paper'``, or ``'identity'``, which is handed to every gate: each starts as the
             identity with a gamma of its own, and the sequence has none.
 
@@ -55,7 +55,8 @@ class Sequence(Gate):
         self.gamma = None
         defaults = dict(init=init) if init == 'identity' else {}
         self.gates = nn.ModuleList(
-            MODELS.build({**defaults, **cfg, 'in_channels': in_channels}) for cfg in gates
+            MODELS.build({**defaults, **cfg, 'in_channels': in_channels, '_scope_': 'mmattn'})
+            for cfg in gates
         )
         self.init_weights()
 

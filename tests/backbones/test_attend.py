@@ -487,9 +487,11 @@ SMALL = dict(depth=18, base_channels=8)
     [
         (
             [dict(gate=gate(), levels=(4,))],
-            'levels must be from 0 to 3 for ResNet with these options, got 4',
+            r'levels must be a list of numbers from 0 to 3 for ResNet with these options, '
+            r'got \(4,\)',
         ),
-        ([dict(gate=gate(), levels=(-1,))], 'levels must be from 0 to 3 .* got -1'),
+        ([dict(gate=gate(), levels=(-1,))], r'levels must be .* from 0 to 3 .* got \(-1,\)'),
+        ([dict(gate=gate(), levels=0)], r'levels must be a list of .*, got 0'),
         (
             [dict(conv=AW, replace='layer5.*')],
             r"replace must match the name of a convolution .* got 'layer5\.\*'; "

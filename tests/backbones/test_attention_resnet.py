@@ -183,11 +183,12 @@ def test_width_after_a_stage():
         (dict(), {0: [0, 1, 2], 1: [0, 1, 2, 3], 2: [0, 1, 2, 3, 4, 5], 3: [0, 1, 2]}),
         (dict(stages=(False, True, False, True)), {1: [0, 1, 2, 3], 3: [0, 1, 2]}),
         (dict(stages=(1, 3), blocks=(0, -1)), {1: [0, 3], 3: [0, 2]}),
+        (dict(stages=(1,), blocks=(3, 1, -1)), {1: [1, 3]}),
         (dict(stages=[2], blocks=[4]), {2: [4]}),
         (dict(blocks={2: [0, 5], 3: None}), {2: [0, 5], 3: [0, 1, 2]}),
         (dict(stages=()), {}),
     ],
-    ids=['all', 'bools', 'from the end', 'one', 'dict', 'none'],
+    ids=['all', 'bools', 'from the end', 'twice', 'one', 'dict', 'none'],
 )
 def test_stages_and_blocks(where, expected):
     model = net(attention=[dict(gate=gate(), position='after_conv3', **where)])
@@ -197,6 +198,7 @@ def test_stages_and_blocks(where, expected):
         if chosen:
             found[i] = chosen
     assert found == expected
+    assert sum(isinstance(m, SE) for m in model.modules()) == sum(map(len, expected.values()))
 
 
 def test_blocks_as_a_dict_survive_a_config_file(tmp_path):
@@ -631,20 +633,29 @@ def test_every_parameter_gets_a_gradient(everywhere):
         (dict(attention=[dict(gate=gate())]), r'position must be one of .* got None'),
         (
             dict(attention=[rule('after_conv3', stages=(4,))]),
-            r'stages must be 4 booleans or indices from 0 to 3, got \(4,\)',
+            r'stages must be a list of 4 booleans or of indices from 0 to 3, got \(4,\)',
+        ),
+        (
+            dict(attention=[rule('after_conv3', stages=2)]),
+            'stages must be a list of 4 booleans or of indices from 0 to 3, got 2',
         ),
         (
             dict(attention=[rule('after_conv3', stages=(True, False))]),
-            r'stages must be 4 booleans or indices from 0 to 3, got \(True, False\)',
+            r'stages must be a list of 4 booleans .*, got \(True, False\)',
         ),
         (dict(conv2=AW, conv2_stages=(-1,)), r'conv2_stages must be .* got \(-1,\)'),
         (
             dict(attention=[rule('after_add', stages=(2,), blocks=(6,))]),
-            r'blocks of stage 2 must be from 0 to 5 \(or from the end, -6 to -1\), got 6',
+            r'blocks of stage 2 must be a list of indices from 0 to 5 \(or from the end, '
+            r'-6 to -1\), got \(6,\)',
+        ),
+        (
+            dict(attention=[rule('after_add', stages=(2,), blocks=0)]),
+            'blocks of stage 2 must be a list of indices .*, got 0',
         ),
         (
             dict(attention=[rule('after_add', blocks={4: (0,)})]),
-            r'blocks must be 4 booleans or indices from 0 to 3, got \(4,\)',
+            r'blocks must be a list of 4 booleans or of indices from 0 to 3, got \(4,\)',
         ),
         (
             dict(attention=[rule('after_add', stages=(0,), blocks={0: (0,)})]),
@@ -667,9 +678,18 @@ def test_every_parameter_gets_a_gradient(everywhere):
             dict(attention=[dict(position='after_conv3')]),
             r"a rule of attention needs 'gate', got \['position'\]",
         ),
+        (
+            dict(attention=[dict(gate=dict(type='SE'), position='after_conv3')]),
+            "gate must have a type with its scope, 'mmattn.SE', got 'SE'",
+        ),
+        (
+            dict(conv2=dict(type='AWConv2d')),
+            "conv must have a type with its scope, 'mmattn.AWConv2d', got 'AWConv2d'",
+        ),
         (dict(plugins=[dict(cfg=gate(), position='after_conv3')]), 'attention=.* got plugins'),
         (dict(depth=18, groups=32), 'groups must be 1 for depth 18, got 32'),
-        (dict(depth=18, conv2=AW, basic_convs=(3,)), r'basic_convs must be 1, 2 .* got \(3,\)'),
+        (dict(depth=18, conv2=AW, basic_convs=(3,)), r'basic_convs must be a list .* got \(3,\)'),
+        (dict(depth=18, conv2=AW, basic_convs=2), 'basic_convs must be a list .* got 2'),
         (
             dict(conv2=AW, dcn=AW, stage_with_dcn=(False, False, False, True)),
             'conv2_stages must not meet stage_with_dcn, got stage 3',
@@ -681,9 +701,21 @@ def test_errors(options, message):
         net(**options)
 
 
-def test_a_rule_is_a_dict():
-    with pytest.raises(TypeError, match='attention must be a list of dicts, got str in it'):
-        net(attention=['mmattn.SE'])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(attention=['mmattn.SE']), 'attention must be a list of dicts, got str in it'),
+        (
+            dict(attention=[dict(gate='mmattn.SE', position='after_add')]),
+            r"gate must be a dict like dict\(type='mmattn.SE'\), got 'mmattn.SE'",
+        ),
+        (dict(conv2='mmattn.AWConv2d'), "conv must be a dict like .*, got 'mmattn.AWConv2d'"),
+        (dict(conv2=dict(norm='GN')), r"conv must be a dict like .*, got \{'norm': 'GN'\}"),
+    ],
+)
+def test_rules_and_configs_are_dicts(options, message):
+    with pytest.raises(TypeError, match=message):
+        net(**options)
 
 
 def test_classes():

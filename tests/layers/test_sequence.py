@@ -1,5 +1,6 @@
 import pytest
 import torch
+from mmengine.registry import init_default_scope
 
 from mmattn.layers import CBAM, ECA, Sequence, SpatialGate
 from mmattn.registry import MODELS
@@ -27,9 +28,13 @@ def test_order_matters():
     assert not torch.equal(forward(x), backward(x))
 
 
-def test_scope_and_bare_names():
-    gate = MODELS.build(dict(type='mmattn.Sequence', in_channels=4, gates=[dict(type='SE')]))
-    assert type(gate.gates[0]).__name__ == 'SE'
+@pytest.mark.parametrize('scope', [None, 'mmdet'])
+def test_scope_and_bare_names(scope):
+    if scope:
+        init_default_scope(scope)
+    gates = [dict(type='SE'), dict(type='mmattn.NonLocal', norm_cfg=dict(type='BN'))]
+    gate = MODELS.build(dict(type='mmattn.Sequence', in_channels=4, gates=gates))
+    assert [type(g).__name__ for g in gate.gates] == ['SE', 'NonLocal']
 
 
 def test_configs_are_left_alone():
