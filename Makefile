@@ -30,7 +30,7 @@ setup: ## Make the environment, or bring it up to date (seconds when there is no
 	        'or name it with make PYTHON=/path/to/python3.11 setup.' >&2; exit 1; fi
 	@"$(PYTHON)" tools/misc/setup_env.py --venv "$(VENV)" --mmcv-wheels "$(MMCV_WHEELS)"
 
-demo: setup ## Train and evaluate a small AW-FPN detector on drawn scenes (up to 6 minutes)
+demo: setup ## Train a small detector and a classifier that localizes, on drawn scenes (up to 8 minutes)
 	@$(RUN) tools/demo.py $(ARGS)
 
 test: setup ## Run the tests, without the slow ones

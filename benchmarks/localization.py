@@ -1,185 +1,159 @@
-"""Speed of localization beside a plain forward pass and beside pytorch-grad-cam, in one run.
+"""Speed and memory of localization beside a plain forward pass and beside pytorch-grad-cam.
 
-    python benchmarks/localization.py
-    python benchmarks/localization.py --batches 1 8 32 --repeats 7 --threads 2 --out result.json
+Pictures of 224 x 224 through torchvision's ResNet-50 to boxes (gradcam-0.15), of one class and of
+the five best. "forward" is the network alone; "mmattn" what it does for this network (pooling and
+one linear layer behind the maps: no backward pass), "backward" what it does for any other, "fused"
+the first with --fuse. "grad-cam" is the package pytorch-grad-cam with the same boxes: five classes
+are one forward pass to know them and five calls; where it is not installed, its columns are empty.
+The second table is the sweep of 1,000 thresholds for MaxBoxAcc and its V2, per map: each mask that
+differs and can still hit, beside every threshold as the authors' code does.
 
-Pictures per second of ResNet-50 at 224 x 224 with boxes (gradcam-0.15), for the true class and
-for the five best. The forms take turns (A, B, C, A, B, C, ...); the table shows medians. Rows:
-
-* forward: the network alone, no map
-* closed form: what mmattn does for this network (pooling and one linear layer, no backward)
-* gradient: what mmattn does for any other network (one backward pass to the last block)
-* grad-cam: the package pytorch-grad-cam with the same boxes; five classes are one forward pass
-  to know them and five calls
-
-The second table: MaxBoxAcc at 1,000 thresholds, each different mask once against each threshold.
+    python benchmarks/localization.py [--batch 1 8 32] [--classes 1 5] [--json FILE]
 """
 
 import argparse
-import json
-import platform
-import statistics
-import sys
-import time
+from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
 import torchvision
+from harness import interleave, machine, make_parser, peak_bytes, ratio, save
+from torch import Tensor
 
 from mmattn.localization.boxes import boxes_from_maps, get_rule, stretch, upsample
 from mmattn.localization.cam import ScoreMaps
-from mmattn.localization.sweep import level_ious, level_ious_every_threshold, threshold_levels
+from mmattn.localization.sweep import (
+    IOU_THRS,
+    level_ious,
+    level_ious_every_threshold,
+    threshold_levels,
+)
+from mmattn.utils import fuse
+
+try:
+    import pytorch_grad_cam
+except ImportError:
+    pytorch_grad_cam = None
+OURS = ('mmattn', 'backward', 'fused')
+HEADER = ['batch', 'classes', 'forward, pictures/s']
+HEADER += [f'{name} / forward' for name in OURS] + [f'{name} / grad-cam' for name in OURS]
+MEASURED = ('mmattn', 'backward', 'grad-cam')  # their peak memory
+HEADER += [f'memory: {name} / forward' for name in MEASURED]
+SWEEP_HEADER = ['maps', 'each threshold, ms', 'each mask, ms', 'times faster', 'same hits']
 
 
-def grad_cam_boxes(cam, target, x, classes):
-    """Boxes by pytorch-grad-cam: one call a class, components with OpenCV a map."""
+def best(count: int, logits: Tensor) -> Tensor:
+    return logits.topk(count).indices
+
+
+def our_boxes(maps: ScoreMaps, x: Tensor, count: int) -> list:
+    out = maps(x, partial(best, count))
+    return boxes_from_maps(out.maps.flatten(0, 1), x.shape[-2:])
+
+
+def their_boxes(cam, model: torch.nn.Module, x: Tensor, count: int) -> list:
+    """One call a class, components with OpenCV a map."""
+    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+    classes = [None] * count  # their word for the best one
+    if count > 1:
+        with torch.inference_mode():
+            classes = best(count, model(x)).T.tolist()
     boxes = []
-    for k in range(classes.shape[1]):
-        targets = [target(int(c)) for c in classes[:, k]]
-        for gray in cam(input_tensor=x, targets=targets):
-            mask = (gray >= 0.15 * gray.max()).astype(np.uint8)
-            _, _, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-            x0, y0, w, h, _ = stats[1:][stats[1:, 4].argmax()] if len(stats) > 1 else stats[0]
-            boxes.append((x0, y0, x0 + w, y0 + h))
+    for of_batch in classes:
+        targets = of_batch and [ClassifierOutputTarget(label) for label in of_batch]
+        for map_ in cam(input_tensor=x, targets=targets):
+            mask = (map_ >= 0.15 * map_.max()).astype(np.uint8)
+            stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2]
+            boxes.append(stats[1:][stats[1:, 4].argmax()] if len(stats) > 1 else stats[0])
     return boxes
 
 
-def sync(device):
-    """Waits for a GPU to finish."""
-    if device.type == 'cuda':
-        torch.cuda.synchronize()
-
-
-def measure(forms, repeats, device):
-    """Median seconds of each form; the forms take turns."""
-    times = {name: [] for name in forms}
-    for turn in range(repeats + 1):
-        for name, form in forms.items():
-            sync(device)
-            start = time.perf_counter()
-            form()
-            sync(device)
-            if turn:  # the first turn warms up
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def speed(args, device):
-    """Rows of the first table."""
+def network(device: str) -> torch.nn.Module:
     torch.manual_seed(0)
-    model = torchvision.models.resnet50(weights=None).eval().to(device)
-    peer = None
-    try:
-        from pytorch_grad_cam import GradCAM
+    return torchvision.models.resnet50(weights=None).eval().to(device)
 
-        peer_model = torchvision.models.resnet50(weights=None).eval().to(device)
-        peer_model.load_state_dict(model.state_dict())
-        peer = GradCAM(model=peer_model, target_layers=[peer_model.layer4[-1]])
-    except ImportError:
-        print('pytorch-grad-cam is not installed (pip install --no-deps grad-cam): left out')
+
+def make_forms(x: Tensor, count: int) -> dict[str, Callable[[], object]]:
+    """Every form of the table, each with a network of its own, so that no hook is shared."""
+    device = x.device
+
+    plain = network(device)
+
+    def forward():
+        with torch.inference_mode():
+            plain(x)
+
+    forms = {'forward': forward}
+    for name in OURS:
+        model = network(device)
+        maps = ScoreMaps(fuse(model, channels_last=True) if name == 'fused' else model)
+        maps.__enter__().prepare(x)
+        if name == 'backward':
+            maps.analytic = False
+        forms[name] = partial(our_boxes, maps, x, count)
+    if pytorch_grad_cam:
+        model = network(device)
+        cam = pytorch_grad_cam.GradCAM(model=model, target_layers=[model.layer4[-1]])
+        forms['grad-cam'] = partial(their_boxes, cam, model, x, count)
+    return forms
+
+
+def speed_row(batch: int, count: int, repeats: int) -> list:
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    x = torch.randn(batch, 3, 224, 224, device=device)
+    forms = make_forms(x, count)
+    times = interleave(forms, repeats)
+    peak = {name: peak_bytes(forms[name]) for name in ('forward', *MEASURED) if name in forms}
+    row = [batch, count, batch / min(times['forward'])]
+    for other in ('forward', 'grad-cam'):
+        row += [1 / ratio(times, name, other) if other in times else '-' for name in OURS]
+    row += [peak[name] / peak['forward'] if name in peak else '-' for name in MEASURED]
+    return row
+
+
+def sweep_rows(repeats: int, count: int = 6) -> list[list]:
+    """Random maps of 7 x 7, the same with few high peaks, and one wide peak with noise."""
+    random = torch.rand(count, 7, 7, generator=torch.Generator().manual_seed(0))
+    away = (torch.arange(7) - 3).square() / 4
+    peak = torch.exp(-away[:, None] - away) + random / 10
+    truth = [(40, 50, 150, 190)]
+    thresholds, index = threshold_levels(0.001)
     rows = []
-    with ScoreMaps(model) as closed, ScoreMaps(model) as gradient:
-        for batch in args.batches:
-            x = torch.randn(batch, 3, 224, 224, device=device)
-            closed.prepare(x)
-            gradient.prepare(x)
-            gradient.analytic = False
-            for k in args.classes:
-                rows.append(one_row(model, closed, gradient, peer, x, k, args, device))
-                print(json.dumps(rows[-1]), flush=True)
+    for name, maps in (('random', random), ('peaks', random.pow(4)), ('one peak', peak)):
+        levels = stretch(upsample(maps, (224, 224), get_rule('clova-v1'))).to(torch.uint8).numpy()
+
+        def each_mask(levels=levels):
+            return [level_ious(item, truth, floor=min(IOU_THRS)) for item in levels]
+
+        def each_threshold(levels=levels):
+            return [level_ious_every_threshold(item, truth, thresholds) for item in levels]
+
+        pairs = zip(np.array(each_mask())[..., index], np.array(each_threshold()))
+        equal = all(((a >= thr) == (b >= thr)).all() for a, b in pairs for thr in IOU_THRS)
+        times = interleave({'mask': each_mask, 'threshold': each_threshold}, repeats)
+        each = [1e3 * min(times[form]) / count for form in ('threshold', 'mask')]
+        rows.append([name, *each, ratio(times, 'threshold', 'mask'), 'yes' if equal else 'NO'])
     return rows
 
 
-def one_row(model, closed, gradient, peer, x, k, args, device):
-    """Pictures per second of every form for one batch size and number of classes."""
-
-    def best(logits):
-        return logits.topk(k).indices
-
-    def ours(maps):
-        out = maps(x, best)
-        return boxes_from_maps(out.maps.flatten(0, 1), (224, 224))
-
-    def forward():
-        with torch.no_grad():
-            model(x)
-
-    forms = dict(forward=forward)
-    forms['closed form'] = lambda: ours(closed)
-    forms['gradient'] = lambda: ours(gradient)
-    if peer is not None and not (x.shape[0] * k > 40 and not args.full):
-        from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-        with torch.no_grad():
-            known = best(model(x))
-
-        def theirs():
-            if k > 1:
-                forward()  # to know the five best classes
-            grad_cam_boxes(peer, ClassifierOutputTarget, x, known)
-
-        forms['grad-cam'] = theirs
-    seconds = measure(forms, args.repeats, device)
-    row = {'batch': x.shape[0], 'classes': k}
-    row.update({name: round(x.shape[0] / s, 2) for name, s in seconds.items()})
-    for name in ('closed form', 'gradient'):
-        row[f'{name} / forward'] = round(seconds['forward'] / seconds[name], 3)
-        if 'grad-cam' in seconds:
-            row[f'{name} / grad-cam'] = round(seconds['grad-cam'] / seconds[name], 2)
-    return row
-
-
-def sweep_row(repeats, count=6):
-    """The second table: milliseconds a map, and whether both forms gave the same."""
-    generator = torch.Generator().manual_seed(0)
-    maps = torch.rand(count, 7, 7, generator=generator).pow(3)
-    levels = stretch(upsample(maps, (224, 224), get_rule('clova-v1'))).to(torch.uint8).numpy()
-    truth = [(40, 50, 150, 190)]
-    thresholds, index = threshold_levels(0.001)
-    same = True
-    for item in levels:
-        fast = level_ious(item, truth)
-        slow = level_ious_every_threshold(item, truth, thresholds)
-        same &= all(np.array_equal(f[index], s) for f, s in zip(fast, slow))
-    forms = {
-        'each mask once': lambda: [level_ious(item, truth) for item in levels],
-        'each threshold': lambda: [
-            level_ious_every_threshold(item, truth, thresholds) for item in levels
-        ],
-    }
-    seconds = measure(forms, repeats, torch.device('cpu'))
-    row = {f'{name}, ms': round(1000 * s / count, 2) for name, s in seconds.items()}
-    row['times faster'] = round(seconds['each threshold'] / seconds['each mask once'], 2)
-    row['same result'] = bool(same)
-    return row
-
-
-def main(argv=None):
-    """Measures and prints; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument('--batches', type=int, nargs='+', default=[1, 8, 32])
+def main() -> None:
+    parser = make_parser(__doc__, repeats=5)
+    parser.add_argument('--batch', type=int, nargs='+', default=[1, 8, 32])
     parser.add_argument('--classes', type=int, nargs='+', default=[1, 5])
-    parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--threads', type=int, help='CPU threads of torch')
-    parser.add_argument('--full', action='store_true', help='grad-cam for 32 pictures x 5 too')
-    parser.add_argument('--out', help='write the figures as JSON')
-    args = parser.parse_args(argv)
-    if args.threads:
-        torch.set_num_threads(args.threads)
-        cv2.setNumThreads(args.threads)
-    device = torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    machine = torch.cuda.get_device_name() if device.type == 'cuda' else platform.processor()
-    print(f'torch {torch.__version__}, {device} {machine}, {torch.get_num_threads()} threads')
-    result = dict(speed=speed(args, device), sweep=sweep_row(args.repeats))
-    print(json.dumps(result['sweep']))
-    if args.out:
-        with open(args.out, 'w') as f:
-            json.dump(result, f, indent=1)
-    return 0
+    args = parser.parse_args()
+    print(f'{machine(args)}\n')
+    cv2.setNumThreads(args.threads)
+    rows = [speed_row(b, k, args.repeats) for b in args.batch for k in args.classes]
+    save(args, 'Localization, ResNet-50, 224 x 224', HEADER, rows)
+    print()
+    second = args.json and args.json.with_name(f'{args.json.stem}_sweep.json')
+    args = argparse.Namespace(**{**vars(args), 'json': second})
+    title = 'Sweep of 1,000 thresholds, 224 x 224, one thread'
+    save(args, title, SWEEP_HEADER, sweep_rows(args.repeats))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

@@ -5,7 +5,7 @@
 Detection: trains Faster R-CNN with AW-FPN (about 4 minutes on 2 cores), tests it, and leaves the
 COCO AP table, the curves and a sheet of predictions. Run again after an interruption, it goes on
 where it was; after a finished run it trains anew. Localization, by tools/demo_localization.py:
-trains a classifier with CBAM on class names alone and finds the digits with it (about 1 minute).
+trains a classifier with CBAM on class names alone and finds the digits with it (2 minutes).
 Everything lies in work_dirs/demo.
 """
 
