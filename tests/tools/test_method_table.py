@@ -36,5 +36,5 @@ def test_every_gate_and_conv_has_a_row():
     mmattn.register_all_modules()
     parts = {'PositionAttention', 'ChannelAttention', 'SpatialGate'}  # halves of a row's method
     wanted = {name for name, kind in MODELS.module_dict.items() if issubclass(kind, Gate)} - parts
-    wanted |= {'AWConv2d', 'AAConv2d', 'AWFPN', 'LearnToPayHead', 'TDResNet'}
+    wanted |= {'AWConv2d', 'AAConv2d', 'AWFPN', 'LearnToPayHead', 'TDResNet', 'SSIA'}
     assert wanted == {method.name for method in method_table.METHODS}

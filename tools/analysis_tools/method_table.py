@@ -81,6 +81,16 @@ METHODS = (
         'localization 61.55 (57.04) %',
     ),
     Method(
+        'SSIA',
+        'adds losses while a model trains, low maps predicting high ones; the deployed model is '
+        'the plain one',
+        '[2206.07434](https://arxiv.org/abs/2206.07434)',
+        'model',
+        'C3 to C5',
+        'ssia/faster-rcnn_r50-ssia_fpn_1x_coco',
+        'mini-ImageNet top-1 82.31 (79.59) %',
+    ),
+    Method(
         'SE',
         'gates channels by their global averages',
         '[1709.01507](https://arxiv.org/abs/1709.01507)',
@@ -225,7 +235,7 @@ def costs(config: str) -> tuple[int, int]:
 def count(cfg: Config) -> Complexity:
     """Backbone and neck or head of a config's model, one picture of 224 x 224."""
     init_default_scope(cfg.default_scope)
-    model = copy.deepcopy(cfg.model)
+    model = copy.deepcopy(cfg.model.get('model', cfg.model))  # SSIA is around another model
     model.backbone.init_cfg = None
     parts = [model.backbone, *(model[key] for key in ('neck', 'head') if model.get(key))]
     net = nn.Sequential(*(MODELS.build(part) for part in parts)).to('meta')
