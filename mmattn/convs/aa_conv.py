@@ -37,6 +37,9 @@ class AAConv2d(nn.Conv2d):
     Large maps are computed in blocks of queries (again in the backward pass), so memory stays
     bounded where the square of the number of positions would not.
 
+    Limits: torch's compiler (2.8) needs a graph for each map size,
+    ``torch.compile(dynamic=False)``.
+
     Args:
         in_channels: C1.
         out_channels: C2, of which dv come from attention.

@@ -28,7 +28,8 @@ class NonLocal(Gate):
 
     Limits: ``phi``'s bias gets no gradient: a softmax does not see a constant; with a norm,
     ``g``'s as well, in training, since the norm removes it. With ``sub_sample`` a map needs at
-    least 2 x 2 positions.
+    least 2 x 2 positions. torch's compiler (2.8) needs a graph for each map size,
+    ``torch.compile(dynamic=False)``.
 
     Args:
         in_channels: C.

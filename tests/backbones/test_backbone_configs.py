@@ -131,8 +131,9 @@ def test_ssd_computes_a_loss_and_predicts(name):
     model = build(config(name))
     model.init_weights()
     torch.manual_seed(0)
+    sizes = dict.fromkeys(('img_shape', 'ori_shape', 'pad_shape'), (300, 300))
     sample = DetDataSample(
-        metainfo=dict(img_shape=(300, 300), ori_shape=(300, 300), scale_factor=(1.0, 1.0)),
+        metainfo=dict(sizes, scale_factor=(1.0, 1.0)),
         gt_instances=InstanceData(
             bboxes=torch.tensor([[30.0, 40.0, 200.0, 220.0]]), labels=torch.tensor([7])
         ),
