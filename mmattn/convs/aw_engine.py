@@ -5,16 +5,16 @@ and differ in what they touch. Shapes: ``x`` (N, C1, H, W); ``weight`` (C2, C1/g
 ``attn`` (N, C2, G, h, w), where G divides C1/groups and neighbouring input channels share a
 value (equation 8); result (N, C2, Ho, Wo).
 
-====================  ============================================  ===========================
-form                  when                                          numbers moved for a picture
-====================  ============================================  ===========================
-:func:`output_gate`   1x1 kernels                                   C2 Ho Wo
-:func:`per_sample`    one picture; convolution groups; G > 1        C1 C2 h w, kept for backward
-:func:`rescaled`      more output positions than input channels     C1 C2 h w, nothing kept
-:func:`gemm_taps`     else, stride and dilation 1                   h w C2 H W
-:func:`gather_taps`   else                                          h w C2 Ho Wo
-:func:`per_tap`       while a graph is captured; no pictures        h w C2 Ho Wo
-====================  ============================================  ===========================
+====================  =========================================  ===========================
+form                  when                                       numbers moved for a picture
+====================  =========================================  ===========================
+:func:`output_gate`   1x1 kernels                                C2 Ho Wo
+:func:`per_sample`    one picture; convolution groups; G > 1     C1 C2 h w, kept for backward
+:func:`rescaled`      output positions above half of C1          C1 C2 h w, nothing kept
+:func:`gemm_taps`     else, stride and dilation 1                h w C2 H W
+:func:`gather_taps`   else                                       h w C2 Ho Wo
+:func:`per_tap`       while a graph is captured; no pictures     h w C2 Ho Wo
+====================  =========================================  ===========================
 
 ``rescaled``, ``gemm_taps`` and ``gather_taps`` write their own backward pass. Their second
 derivatives, and everything while a graph is captured, come from ``per_tap``: plain operators,
@@ -56,7 +56,9 @@ def aw_conv2d(
     """Pick the cheapest exact form for this call.
 
     Scaled weights move ``2 * C1 * C2 * h * w`` numbers a picture and taps
-    ``2 * h * w * C2 * Ho * Wo``: small maps take the taps.
+    ``2 * h * w * C2 * Ho * Wo``: small maps take the taps. The border is at half of where the two
+    are equal (docs/performance.md), since convolutions run faster than matrix products of their
+    size and taps have to be kept for the backward pass.
 
     Args:
         recompute: compute the taps again in the backward pass instead of keeping them.
@@ -69,7 +71,7 @@ def aw_conv2d(
     if x.shape[0] == 1 or groups > 1 or attn.shape[2] > 1:
         return per_sample(*args)
     height, width = output_size(x, weight, stride, padding, dilation)
-    if height * width > x.shape[1]:
+    if 2 * height * width > x.shape[1]:
         return rescaled(*args)
     if stride == (1, 1) and dilation == (1, 1):
         return gemm_taps(*args, recompute)

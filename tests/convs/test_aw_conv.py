@@ -301,9 +301,10 @@ def test_one_by_one_makes_no_weights_per_picture(monkeypatch):
     [
         ((1, 16, 3, 3), {}, 'per_sample'),
         ((2, 16, 8, 8), {}, 'rescaled'),
-        ((2, 16, 4, 4), {}, 'gemm_taps'),
-        ((2, 16, 8, 8), dict(stride=2), 'gather_taps'),
-        ((2, 16, 4, 4), dict(dilation=2, padding=2), 'gather_taps'),
+        ((2, 16, 4, 2), {}, 'gemm_taps'),
+        ((2, 16, 3, 3), {}, 'rescaled'),
+        ((2, 16, 4, 4), dict(stride=2), 'gather_taps'),
+        ((2, 16, 2, 4), dict(dilation=2, padding=2), 'gather_taps'),
         ((2, 16, 4, 4), dict(groups=2), 'per_sample'),
         ((2, 16, 4, 4), dict(r_c1=4), 'per_sample'),
         ((2, 16, 8, 8), dict(kernel_size=1, padding=0), 'output_gate'),
