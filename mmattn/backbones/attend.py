@@ -69,8 +69,8 @@ class Attend(AddedParts):
     Raises:
         ValueError: an unknown key, a pattern that matches nothing, a level out of range, a gate
             that changes the shape, a module in ``after`` that is a norm or gives no
-            ``(N, C, H, W)`` map, a network the trial run cannot feed.
-        TypeError: a rule is no dict.
+            ``(N, C, H, W)`` map, a network the trial run cannot feed, a type without its scope.
+        TypeError: a rule, a gate or a convolution is no dict.
     """
 
     def __new__(cls, wrapped, attention=(), sample=None, attention_norm_eval=False, **kwargs):

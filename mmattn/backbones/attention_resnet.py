@@ -76,8 +76,8 @@ class AttentionResNet(AddedParts, ResNet):
     Raises:
         ValueError: an unknown position or key, a stage or block out of range, a position a basic
             block does not have, a gate that changes the shape, ``plugins`` given, ``groups`` with
-            basic blocks, ``conv2`` where ``dcn`` is.
-        TypeError: a rule is no dict.
+            basic blocks, ``conv2`` where ``dcn`` is, a type without its scope.
+        TypeError: a rule, a gate or ``conv2`` is no dict.
     """
 
     def __init__(
