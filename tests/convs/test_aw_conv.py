@@ -1,3 +1,5 @@
+import io
+
 import pytest
 import torch
 from mmcv.cnn import ConvModule, build_conv_layer
@@ -475,6 +477,25 @@ def test_trace_is_right_at_another_batch_and_size():
     traced = torch.jit.trace(conv, torch.randn(2, 4, 8, 8))
     x = torch.randn(5, 4, 11, 7)
     torch.testing.assert_close(traced(x), conv(x))
+
+
+@pytest.mark.parametrize('options', [dict(stride=2), dict(kernel_size=1)], ids=str)
+def test_the_newer_onnx_exporter_too(options):
+    """The contract's ONNX test takes the older one, which every torch has."""
+    pytest.importorskip('onnxscript', reason='torch.onnx.export(dynamo=True) needs onnxscript')
+    onnxruntime = pytest.importorskip('onnxruntime')
+    conv = AWConv2d(**{'in_channels': 4, 'out_channels': 6, 'kernel_size': 3, **options}).eval()
+    free = {axis: torch.export.Dim(f'd{axis}', min=1 if axis == 0 else 6) for axis in (0, 2, 3)}
+    program = torch.onnx.export(
+        *(conv, (torch.randn(2, 4, 8, 9),)), dynamo=True, dynamic_shapes=(free,), verbose=False
+    )
+    file = io.BytesIO()
+    program.save(file)
+    session = onnxruntime.InferenceSession(file.getvalue(), providers=['CPUExecutionProvider'])
+    for size in ((2, 4, 8, 9), (5, 4, 11, 7), (1, 4, 7, 13)):
+        x = torch.randn(size)
+        (out,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+        torch.testing.assert_close(torch.from_numpy(out), conv(x))
 
 
 @pytest.mark.parametrize('reduction', [2.5, None, '16', True])

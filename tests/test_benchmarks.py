@@ -1,0 +1,76 @@
+"""Every benchmark runs, on small sizes; what it measures is not judged here."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).absolute().parents[1]
+sys.path.insert(0, str(ROOT / 'benchmarks'))
+
+SMALL = {
+    'aw_conv': ['--batch', '2', '--only', '512 @ 7x7'],
+    'resnet50': ['--batch', '2', '--size', '32', '--only', 'aw', 'aw, fused', 'aw, recompute'],
+    'detector': ['--batch', '2', '--size', '64', '96', '--only', 'aw-fpn'],
+    'coco_eval': ['--pictures', '12', '--boxes', '9'],
+    'growth': ['--sizes', '64', '224', '--batches', '1', '2', '--plot', '{out}/growth.png'],
+}
+
+
+@pytest.mark.parametrize('name', [pytest.param(n, marks=pytest.mark.slow) for n in SMALL])
+def test_benchmark(name, tmp_path, monkeypatch, capsys):
+    module = pytest.importorskip(name)
+    table = tmp_path / 'table.json'
+    options = [word.format(out=tmp_path) for word in SMALL[name]]
+    command = [f'{name}.py', *options, '--repeats', '1', '--threads', '1', '--json', str(table)]
+    monkeypatch.setattr(sys, 'argv', command)
+    module.main()
+    content = json.loads(table.read_text())
+    assert content['command'].startswith(f'python benchmarks/{name}.py')
+    assert '--json' not in content['command']
+    assert all(len(row) == len(content['header']) for row in content['rows'])
+    printed = capsys.readouterr().out
+    assert all(f'| {row[0]} |' in printed for row in content['rows'])
+    if name == 'growth':
+        assert (tmp_path / 'growth.png').stat().st_size > 10_000
+
+
+def test_the_fast_coco_metric_gives_all_twelve_figures(tmp_path):
+    """``val_evaluator.type = 'FasterCocoMetric'`` changes the time and nothing else."""
+    pytest.importorskip('faster_coco_eval', reason='the fast metric needs faster-coco-eval')
+    import coco_eval
+    from mmdet.evaluation import CocoMetric, FasterCocoMetric
+
+    rng = np.random.default_rng(0)
+    path = tmp_path / 'boxes.json'
+    samples = coco_eval.detections(coco_eval.write_annotations(path, 12, rng), 20, rng)
+    exact = coco_eval.evaluate(CocoMetric, path, samples)
+    assert len(exact) == 12
+    assert 0 < exact['coco/bbox_mAP'] < 1
+    assert coco_eval.evaluate(FasterCocoMetric, path, samples) == pytest.approx(exact, abs=1e-12)
+
+
+def test_interleave_takes_turns():
+    import harness
+
+    calls = []
+    forms = {name: lambda name=name: calls.append(name) for name in 'ab'}
+    times = harness.interleave(forms, repeats=2)
+    assert ''.join(calls) == 'ababab'
+    assert [len(seconds) for seconds in times.values()] == [2, 2]
+    assert harness.ratio({'a': [2.0, 9.0, 4.0], 'b': [1.0, 3.0, 1.0]}, 'a', to='b') == 3.0
+
+
+def test_peak_memory():
+    import harness
+    import torch
+
+    def form():
+        a = torch.zeros(256, 1024)  # 1 MiB
+        b = a + 1
+        del a
+        return (b + 1).sum()
+
+    assert harness.peak_bytes(form) == pytest.approx(2 * 2**20, rel=0.01)
