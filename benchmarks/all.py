@@ -74,11 +74,12 @@ def write_tables(folder: Path) -> None:
     """All tables of the folder, with their command and machine, in one file."""
     with (folder / 'tables.md').open('w') as file:
         for path in sorted(folder.glob('*.json')):
-            table = json.loads(path.read_text())
-            print(f'## {table["title"]}\n\n`{table["command"]}`\n', file=file)
-            print(f'{table["machine"]}\n', file=file)
-            print_table(table['header'], table['rows'], file)
-            print(file=file)
+            run = json.loads(path.read_text())
+            for table in run['tables']:
+                print(f'## {table["title"]}\n\n`{run["command"]}`\n', file=file)
+                print(f'{run["machine"]}\n', file=file)
+                print_table(table['header'], table['rows'], file)
+                print(file=file)
 
 
 if __name__ == '__main__':

@@ -76,7 +76,8 @@ def make_parser(doc: str, repeats: int) -> argparse.ArgumentParser:
     )
     parser.add_argument('--repeats', type=int, default=repeats, help='counted rounds')
     parser.add_argument('--threads', type=int, default=2, help='CPU threads')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the rows there')
+    parser.add_argument('--json', type=Path, metavar='FILE', help='also write the tables there')
+    parser.set_defaults(tables=[])
     return parser
 
 
@@ -97,13 +98,14 @@ def print_table(header: list[str], rows: list[list], file: TextIO | None = None)
 
 
 def save(args: argparse.Namespace, title: str, header: list[str], rows: list[list]) -> None:
-    """Print the table and write it where ``--json`` says."""
+    """Print a table and, where ``--json`` says, write it with the run's earlier ones."""
     print_table(header, rows)
+    args.tables.append(dict(title=title, header=header, rows=rows))
     if args.json:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         command = shlex.join(['python', 'benchmarks/' + Path(sys.argv[0]).name, *_options()])
-        table = dict(title=title, command=command, machine=machine(args), header=header, rows=rows)
-        args.json.write_text(json.dumps(table, indent=2) + '\n')
+        content = dict(command=command, machine=machine(args), tables=args.tables)
+        args.json.write_text(json.dumps(content, indent=2) + '\n')
 
 
 def _options() -> list[str]:
