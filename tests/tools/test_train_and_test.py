@@ -5,7 +5,9 @@ import pickle
 import shutil
 
 import pytest
+import torch
 from mmengine.fileio import load
+from torch import nn
 
 from mmattn.utils.run_log import read_scalars
 
@@ -93,6 +95,26 @@ def test_testing_gives_the_figures_of_the_training_and_a_pickle(trained, test_to
     assert len(predictions) == 4
     assert {'bboxes', 'labels', 'scores'} <= set(predictions[0]['pred_instances'])
     assert len(list(tmp_path.glob(f'*/{shown}/*.jpg'))) == 4
+
+
+@pytest.mark.parametrize('averaged', [False, True], ids=['plain', 'EMA'])
+def test_a_fused_model_predicts_the_same(averaged, trained, digits, test_tool, tmp_path):
+    run = trained[1]
+    extra = "custom_hooks = [dict(type='EMAHook')]" if averaged else ''
+    config = write_config(tmp_path, digits, extra=extra)
+    found, fused = [], []
+    original = test_tool.fuse
+    test_tool.fuse = lambda model, **options: fused.append(original(model, **options))
+    for i, options in enumerate(([], ['--fuse'])):
+        out = tmp_path / f'{i}.pkl'
+        args = [str(config), str(run / 'iter_4.pth'), '--work-dir', str(tmp_path / 'test')]
+        assert test_tool.main([*args, '--out', str(out), *options]) == 0
+        found.append([sample['pred_instances'] for sample in pickle.loads(out.read_bytes())])
+    test_tool.fuse = original
+    assert len(fused) == 1
+    assert not [m for m in fused[0].modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for plain, other in zip(*found):  # the boxes of a net this little trained are ties
+        torch.testing.assert_close(other['scores'], plain['scores'], rtol=1e-4, atol=1e-5)
 
 
 def test_test_time_augmentation_runs(trained, test_tool, tmp_path):
