@@ -30,7 +30,9 @@ def fuse(model: nn.Module, channels_last: bool = False) -> nn.Module:
     Args:
         model: any module, such as a detector of mmdet or a classifier of mmpretrain.
         channels_last: also keep the weights of convolutions in that memory format, which CPUs
-            and tensor cores convolve faster.
+            and tensor cores convolve faster. Maps then come in it too. mmcv's operators, such as
+            RoIAlign, read them as if they were contiguous and give wrong figures without an
+            error: its modules get contiguous copies here, calls of its functions do not.
 
     Returns:
         The model itself.
@@ -43,11 +45,19 @@ def fuse(model: nn.Module, channels_last: bool = False) -> nn.Module:
             module._modules[norm_name] = nn.Identity()
     if channels_last:
         model.to(memory_format=torch.channels_last)
+        for module in model.modules():
+            if type(module).__module__.startswith('mmcv.ops'):
+                module.to(memory_format=torch.contiguous_format)
+                module.register_forward_pre_hook(_contiguous)
     for module in model.modules():
         if isinstance(module, AWConv2d):
             kernels = module.weight.detach().permute(2, 3, 0, 1).contiguous()  # (h, w, C2, C1)
             module.weight = nn.Parameter(kernels.permute(2, 3, 0, 1))
     return model
+
+
+def _contiguous(module: nn.Module, inputs: tuple) -> tuple:
+    return tuple(x.contiguous() if isinstance(x, torch.Tensor) else x for x in inputs)
 
 
 def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:

@@ -165,6 +165,32 @@ def test_packing_makes_no_copies():
     assert _pack(AWConv2d(8, 6, 3).weight, torch.float32).data_ptr() != conv.weight.data_ptr()
 
 
+@pytest.mark.parametrize('op', ['RoIAlign', 'DCN'])
+def test_operators_that_need_contiguous_maps(op):
+    """mmcv's operators read a channels-last map wrongly, without an error."""
+    ops = pytest.importorskip('mmcv.ops')
+    conv = nn.Conv2d(8, 8, 3, padding=1)
+    if op == 'RoIAlign':
+        layer, rest = ops.RoIAlign(4, 1.0, 0), [torch.tensor([[0, 1.0, 1, 6, 7], [1, 0, 2, 5, 5]])]
+    else:
+        layer, rest = ops.ModulatedDeformConv2dPack(8, 6, 3, padding=1), []
+        nn.init.normal_(layer.conv_offset.weight, std=0.1)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.layer = conv, layer
+
+        def forward(self, x):
+            return self.layer(self.conv(x), *rest)
+
+    net = Net()
+    x = picture(2, 8, 9, 10).float()
+    with torch.no_grad():
+        wanted = net(x)
+        torch.testing.assert_close(fuse(net, channels_last=True)(x), wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_detector():
     init_default_scope('mmdet')
     cfg = Config.fromfile('configs/demo/faster-rcnn_r18_aw-fpn_350i_digits.py').model
