@@ -13,6 +13,7 @@ differs and can still hit, beside every threshold as the authors' code does.
 
 import argparse
 from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
 
 import cv2
@@ -48,9 +49,10 @@ def best(count: int, logits: Tensor) -> Tensor:
     return logits.topk(count).indices
 
 
-def our_boxes(maps: ScoreMaps, x: Tensor, count: int) -> list:
+def our_boxes(maps: ScoreMaps, x: Tensor, count: int, pool: Executor) -> list:
+    """As tools/localize.py does it: what runs on the host is spread over threads."""
     out = maps(x, partial(best, count))
-    return boxes_from_maps(out.maps.flatten(0, 1), x.shape[-2:])
+    return boxes_from_maps(out.maps.flatten(0, 1), x.shape[-2:], pool=pool)
 
 
 def their_boxes(cam, model: torch.nn.Module, x: Tensor, count: int) -> list:
@@ -87,13 +89,14 @@ def make_forms(x: Tensor, count: int) -> dict[str, Callable[[], object]]:
             plain(x)
 
     forms = {'forward': forward}
+    pool = ThreadPoolExecutor(torch.get_num_threads())
     for name in OURS:
         model = network(device)
         maps = ScoreMaps(fuse(model, channels_last=True) if name == 'fused' else model)
         maps.__enter__().prepare(x)
         if name == 'backward':
             maps.analytic = False
-        forms[name] = partial(our_boxes, maps, x, count)
+        forms[name] = partial(our_boxes, maps, x, count, pool)
     if pytorch_grad_cam:
         model = network(device)
         cam = pytorch_grad_cam.GradCAM(model=model, target_layers=[model.layer4[-1]])

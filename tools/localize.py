@@ -15,6 +15,7 @@ import shlex
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from mmengine.config import Config
@@ -205,8 +206,8 @@ def start_processes(args):
         )
 
 
-def report_problems(annotations, allow):
-    """Prints mismatches; they end the run unless they are allowed."""
+def report_problems(annotations, allow, work_dir):
+    """Prints mismatches and lists all in a file; they end the run unless they are allowed."""
     counts = annotations.problem_counts()
     if not counts:
         return
@@ -214,10 +215,17 @@ def report_problems(annotations, allow):
         examples = [p for p in annotations.problems if p.kind == kind][:3]
         shown = '; '.join(f'{p.key}: {p.detail}' for p in examples)
         print(f'{count} x {kind}: {shown}{" ..." if count > 3 else ""}', file=sys.stderr)
+    file = Path(work_dir) / 'problems.txt'
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lines = [f'{p.kind}\t{p.key}\t{p.detail}\n' for p in annotations.problems]
+        file.write_text(''.join(lines), encoding='utf-8')
+    except OSError as error:
+        raise ValueError(f'work dir {work_dir} cannot be written: {error}') from error
     if not allow:
         listed = ', '.join(f'{count} x {kind}' for kind, count in counts.items())
         raise ValueError(
-            f'annotations and pictures do not match ({listed}); mend them, or pass '
+            f'annotations and pictures do not match ({listed}; all in {file}); mend them, or pass '
             '--allow-missing to evaluate the rest'
         )
 
@@ -258,7 +266,7 @@ def main(argv=None):
             args.annotations, args.images, args.format, args.synsets, args.split, classes
         )
         if get_dist_info()[0] == 0 or not args.allow_missing:
-            report_problems(annotations, args.allow_missing)
+            report_problems(annotations, args.allow_missing, work_dir)
         world = get_dist_info()[1]
         start = ['python'] if world == 1 else ['torchrun', f'--nproc-per-node={world}']
         command = shlex.join([*start, 'tools/localize.py', *(argv or sys.argv[1:])])

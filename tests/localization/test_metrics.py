@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 from mmattn.localization.metrics import LocalizationMetrics, judge, localized
 from mmattn.localization.structures import PictureResult
 from mmattn.localization.sweep import (
+    IOU_THRS,
     iou_matrix,
     level_ious,
     level_ious_every_threshold,
@@ -76,6 +77,15 @@ def test_sweep_equals_every_threshold(seed):
     np.testing.assert_array_equal(v2[index], slow2)
     assert slow1.max() > 0.3
     assert (slow2 >= slow1).all()
+    assert_same_hits(sweep(levels, truth), index, (slow1, slow2))
+    assert (level_ious(levels, truth, floor=0.3)[1] == 0).sum() > (v2 == 0).sum()  # left out
+
+
+def assert_same_hits(hits, index, slow):
+    """The packed hits are those of the IoU values at every threshold."""
+    for name, ious in zip(('v1', 'v2'), slow):
+        for text, iou_thr in zip(hits[name], IOU_THRS):
+            np.testing.assert_array_equal(unpack(text)[index], ious >= iou_thr)
 
 
 @settings(max_examples=60, deadline=None)
@@ -87,6 +97,7 @@ def test_sweep_equals_every_threshold_on_noise(noise):
     fast, slow = level_ious(noise, truth), level_ious_every_threshold(noise, truth, thresholds)
     np.testing.assert_array_equal(fast[0][index], slow[0])
     np.testing.assert_array_equal(fast[1][index], slow[1])
+    assert_same_hits(sweep(noise, truth), index, slow)
 
 
 def test_sweep_equals_flood_fill():

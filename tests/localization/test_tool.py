@@ -117,7 +117,12 @@ def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
     assert call(NET, *options, '--workers', 0) == 2
     err = capsys.readouterr().err
     assert '1 x missing file: p2.png: no such picture in the folder' in err
-    assert 'do not match (1 x missing file, 1 x picture without boxes); mend them, or' in err
+    listed = tmp_path / 'out/problems.txt'
+    assert f'match (1 x missing file, 1 x picture without boxes; all in {listed}); mend' in err
+    assert listed.read_text().splitlines() == [
+        'missing file\tp2.png\tno such picture in the folder',
+        'picture without boxes\tmore.png\tnot in the annotations',
+    ]
     assert call(NET, *options, '--workers', 0, '--allow-missing') == 0
     summary = json.loads((tmp_path / 'out/summary.json').read_text())
     assert summary['images'] == 5
