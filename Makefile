@@ -44,5 +44,5 @@ check: setup ## What a commit has to pass: lint, format, tests
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m pytest
 
-bench: setup ## Measure AWConv2d against a plain convolution
-	@$(RUN) benchmarks/aw_conv.py $(ARGS)
+bench: setup ## Measure speed and memory beside the plain networks (up to 10 minutes)
+	@$(RUN) benchmarks/all.py $(ARGS)
