@@ -6,7 +6,13 @@ from mmpretrain.models.backbones.mobilenet_v3 import MobileNetV3
 from mmpretrain.models.utils.inverted_residual import InvertedResidual
 from torch import Tensor, nn
 
-from mmattn.backbones.top_down import TopDown, TopDownNet, choose_blocks, move_to_end
+from mmattn.backbones.top_down import (
+    TopDown,
+    TopDownNet,
+    choose_blocks,
+    is_pointwise,
+    move_to_end,
+)
 from mmattn.registry import MODELS
 
 __all__ = ['TDInvertedResidual', 'TDMobileNetV3']
@@ -72,6 +78,9 @@ class TDInvertedResidual(TopDown, InvertedResidual):
 
     def run_link(self, index: int, x: Tensor, step: int) -> Tensor:
         return self.norm_of(index, step)(self.linear_conv.conv(x))
+
+    def keeps_means(self, step: int) -> bool:
+        return is_pointwise(self.linear_conv.conv, self.norm_of(1, step))
 
     def finish(self, x: Tensor, out: Tensor) -> Tensor:
         return x + self.drop_path(out) if self.with_res_shortcut else out

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
-from mmattn.backbones.top_down import TopDown, TopDownNet, choose_blocks, move_to_end
+from mmattn.backbones.top_down import (
+    TopDown,
+    TopDownNet,
+    choose_blocks,
+    is_pointwise,
+    move_to_end,
+)
 from mmattn.registry import MODELS
 
 __all__ = ['PRESETS', 'TDBasicBlock', 'TDBottleneck', 'TDResNet']
@@ -92,6 +98,12 @@ class _TDResBlock(TopDown):
         if getattr(self, 'with_plugins', False):
             out = self.forward_plugin(out, getattr(self, f'after_conv{index}_plugin_names'))
         return out
+
+    def keeps_means(self, step: int) -> bool:
+        last = self.links
+        plugins = getattr(self, 'with_plugins', False) and self.after_conv3_plugin_names
+        pointwise = is_pointwise(getattr(self, f'conv{last}'), self.norm_of(last, step))
+        return self.distance == 1 and pointwise and not plugins
 
     def finish(self, x: Tensor, out: Tensor) -> Tensor:
         return out + (x if self.downsample is None else self.downsample(x))

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch.utils.checkpoint as cp
 from mmengine.logging import print_log
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmattn.backbones._insert import AddedParts
 from mmattn.identity import blend
@@ -128,23 +129,33 @@ class TopDown:
             module, name if step == 0 or index not in self.repeated else f'{name}_{step}'
         )
 
-    def branch(self, x: Tensor, steps: int | None = None) -> list:
+    def branch(self, x: Tensor, steps: int | None = None, whole: bool = True) -> list:
         """Every ``Y_k`` of the branch; the last entry is the one of step ``steps``.
 
-        One entry a step, behind one of the plain branch with ``distance=0``.
+        One entry a step, behind one of the plain branch with ``distance=0``. Without ``whole``
+        the entries before the last may be means over all positions, ``(N, C, 1, 1)``: exact.
         """
-        steps = self.steps if steps is None else steps
         bottom = self.start(x)
-        first = self.links - self.distance + 1
-        for index in range(1, first):
+        for index in range(1, self.links - self.distance + 1):
             bottom = self.run_link(index, bottom, 0)
-        top = self.run_links(bottom, 0)
-        tops = [top]
-        for step in range(1, steps + 1 if self.distance == 0 else steps):
-            bottom = self.attend(bottom, top)
-            top = self.run_links(bottom, step)
-            tops.append(top)
+        count = (self.steps if steps is None else steps) + (self.distance == 0)
+        tops = []
+        for step in range(count):
+            if step:
+                bottom = self.attend(bottom, tops[-1])
+            if whole or step == count - 1 or not self.keeps_means(step):
+                tops.append(self.run_links(bottom, step))
+            else:
+                tops.append(self.run_links(bottom.mean((2, 3), keepdim=True), step))
         return tops
+
+    def keeps_means(self, step: int) -> bool:
+        """Whether the mean of a step's top is the top of its bottom's mean.
+
+        So it is where one 1x1 convolution and a norm with fixed statistics lie between them. The
+        searchlight sees only the mean, so the whole top of an early step need not be computed.
+        """
+        return False
 
     def run_links(self, x: Tensor, step: int) -> Tensor:
         """All repeated links of one step."""
@@ -153,8 +164,9 @@ class TopDown:
         return x
 
     def run(self, x: Tensor, steps: int | None) -> Tensor:
-        tops = self.branch(x, steps)
-        return self.finish(x, blend(tops[0], tops[-1], self.searchlight.gamma))
+        gamma, operation = self.searchlight.gamma, self.searchlight.operation
+        tops = self.branch(x, steps, whole=gamma is not None or operation == 'recurrent')
+        return self.finish(x, blend(tops[0], tops[-1], gamma))
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
         """The block; ``steps`` stops it early (1 to ``self.steps``)."""
@@ -189,6 +201,24 @@ class TopDown:
                     before = name if step == 1 else f'{name}_{step - 1}'
                     names[f'{prefix[module]}{name}_{step}'] = f'{prefix[module]}{before}'
         return names
+
+
+def is_pointwise(conv: nn.Module, norm: nn.Module) -> bool:
+    """A plain 1x1 convolution and a BatchNorm in eval mode: one linear map at every position.
+
+    Not where a hook watches one of them (a counter, a tool for activation maps): it is to see
+    whole maps.
+    """
+    watched = (m._forward_hooks or m._forward_pre_hooks for m in (conv, norm))
+    return (
+        type(conv).__name__ == 'Conv2d'  # torch's or mmcv's, nothing derived from them
+        and conv.kernel_size == conv.stride == (1, 1)
+        and conv.padding == (0, 0)
+        and isinstance(norm, _BatchNorm)
+        and not norm.training
+        and norm.running_mean is not None
+        and not any(watched)
+    )
 
 
 def _add_norms(module: nn.Module, name: str, steps: int) -> None:

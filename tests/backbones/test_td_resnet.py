@@ -102,6 +102,23 @@ def test_basic_block_values(distance, options, training):
     check_values(block, reference, (picture(2, 4, 3, 4),), training)
 
 
+def test_an_early_top_is_not_computed_where_its_mean_is_enough():
+    block, sizes = TDBottleneck(16, 4, reduction=4, steps=3).eval(), []
+    shake(block)
+    v = torch.randn(2, 16, 5, 6)
+    block.conv3.register_forward_hook(lambda m, args, out: None)
+    watched = block(v)  # a hook is to see whole maps
+    block.conv3._forward_hooks.clear()
+    forward = block.conv3.forward
+    block.conv3.forward = lambda x: (sizes.append(tuple(x.shape[2:])), forward(x))[1]
+    torch.testing.assert_close(block(v), watched)
+    assert sizes == [(1, 1), (1, 1), (5, 6)]
+    sizes.clear()
+    block.train()(v)
+    block.eval().forward_steps(v)
+    assert sizes == [(5, 6)] * 6
+
+
 # ---------------------------------------------------------------- counts
 
 # COSTS.md: parameters and GMACs with a classifier for 1000 classes, 224 x 224
