@@ -1,14 +1,14 @@
 """One handwritten digit on clutter: a narrow classifier from scratch, on a CPU in minutes.
 
-The scenes come from
-`python tools/dataset_converters/make_digits.py data/one_digit --one-digit --size 64 --train 3000`.
+The scenes, 32 px wide and enlarged to 64, come from
+`python tools/dataset_converters/make_digits.py data/one_digit --one-digit --size 32 --train 3000`.
 """
 
 _base_ = ['mmpretrain::_base_/default_runtime.py']
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
-# model: digits are 12 to 24 px wide, so the last maps have 4 x 4 places and not 2 x 2
+# model: the last maps have 4 x 4 places and not 2 x 2
 model = dict(
     type='ImageClassifier',
     backbone=dict(
