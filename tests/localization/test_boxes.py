@@ -76,13 +76,21 @@ def test_longest_contour_counts_corner_points():
         mask[10 + i % 2 : 14, 35 + 2 * i : 37 + 2 * i] = 1
     assert boxes(mask, 'longest-contour', min_points=15) == [[35, 10, 51, 14]]
     assert boxes(mask, 'largest-contour') == [[2, 2, 28, 28]]
-    assert boxes(mask[:, :30], 'longest-contour', min_points=15, empty='zero') == [[0, 0, 0, 0]]
+    assert boxes(mask, 'longest-contour') == [[35, 10, 51, 14]]
+    square = mask[:, :30]  # more corner points than the limit, not as many
+    assert boxes(square, 'longest-contour', min_points=3) == [[2, 2, 28, 28]]
+    assert boxes(square, 'longest-contour', min_points=4, empty='zero') == [[0, 0, 0, 0]]
 
 
 def test_clip_last_moves_only_edges_on_the_border():
     mask = mask_of('...##', '...##', '.....')
     assert boxes(mask, 'largest-contour') == [[3, 0, 5, 2]]
     assert boxes(mask, 'largest-contour', clip_last=True) == [[3, 0, 4, 2]]
+
+
+def test_an_all_zero_map_selects_nothing():
+    rule = BoxRule('test', empty='zero')
+    assert boxes_from_maps(torch.zeros(1, 3, 3), (6, 6), rule)[0].tolist() == [[0, 0, 0, 0]]
 
 
 def test_threshold_is_inclusive_and_relative_to_the_maximum():

@@ -281,6 +281,83 @@ def test_steps_of_a_recurrent_layer():
             torch.testing.assert_close(maps(x, classes).maps, want)
 
 
+class Counted(nn.Module):
+    """Calls its convolution as often as it is told, and counts nothing itself."""
+
+    def __init__(self, calls):
+        super().__init__()
+        torch.manual_seed(0)
+        self.calls, self.step, self.head = calls, nn.Conv2d(3, 3, 3, 1, 1), nn.Linear(3, 4)
+
+    def forward(self, x):
+        for _ in range(self.calls):
+            x = torch.tanh(self.step(x))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize('later', [1, 2, 5])
+def test_number_of_calls_may_change(later):
+    x, classes = torch.randn(2, 3, 6, 6), torch.tensor([0, 1])
+    with ScoreMaps(Counted(later), target='step') as maps:
+        expected = maps(x, classes).maps
+    net = Counted(3)
+    with ScoreMaps(net, target='step') as maps:
+        maps(x, classes)
+        net.calls = later
+        torch.testing.assert_close(maps(x, classes).maps, expected)
+
+
+def test_only_the_last_step_asks_for_a_gradient(monkeypatch):
+    asked, grad = [], torch.autograd.grad
+
+    def spy(outputs, inputs, *args, **kwargs):
+        asked.append(len(inputs))
+        return grad(outputs, inputs, *args, **kwargs)
+
+    with ScoreMaps(Counted(3), target='step') as maps:
+        maps.prepare(torch.randn(1, 3, 6, 6))
+        monkeypatch.setattr(torch.autograd, 'grad', spy)
+        maps(torch.randn(2, 3, 6, 6), torch.tensor([0, 1]))
+    assert asked == [1]
+
+
+class Branching(torch.autograd.Function):
+    """The identity; its backward looks at a value, which no batch of gradients allows."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 1.0
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad if bool(grad.abs().sum() > 0) else torch.zeros_like(grad)
+
+
+def test_operators_without_a_batching_rule():
+    class Odd(nn.Module):
+        def forward(self, x):
+            return Branching.apply(x)
+
+    plain = mlp_net()
+    x, classes = torch.randn(2, 3, 16, 16), torch.tensor([[0, 3], [5, 1]])
+    odd = nn.Sequential(*plain[:5], Odd(), *plain[5:])
+    with ScoreMaps(plain, target='4') as maps:
+        expected = maps(x, classes).maps
+    with ScoreMaps(odd, target='4') as maps:
+        torch.testing.assert_close(maps(x, classes).maps, expected)
+
+
+@pytest.mark.parametrize('make', [gap_net, mlp_net])
+def test_half_precision_networks_give_single_precision_maps(make):
+    x, classes = torch.randn(2, 3, 16, 16), torch.tensor([1, 2])
+    with ScoreMaps(make(), target='4') as maps:
+        expected = maps(x, classes).maps
+    with ScoreMaps(make().bfloat16(), target='4') as maps:
+        found = maps(x.bfloat16(), classes).maps
+    assert found.dtype is torch.float32
+    torch.testing.assert_close(found, expected, rtol=0.1, atol=0.1 * float(expected.max()))
+
+
 def test_steps_of_different_sizes():
     class Shared(nn.Module):
         def __init__(self):

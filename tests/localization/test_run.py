@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,13 +14,13 @@ from mmattn.localization import evaluate, results
 from mmattn.localization.annotations import load_annotations
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.classifiers import load_classifier
-from mmattn.localization.evaluate import Localizer, Settings, fix_batches, run
+from mmattn.localization.evaluate import Localizer, Settings, best_iou, fix_batches, run
 from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.pictures import PictureDataset, collate
 from mmattn.localization.report import MEANING
 from mmattn.localization.results import LOG_NAME, ResultLog, merge_logs, read_log
 from mmattn.localization.session import center_baseline, check_labels, localize, table
-from mmattn.localization.structures import PictureResult
+from mmattn.localization.structures import Geometry, Picture, PictureResult
 from tests.localization.data import boxes_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,8 +81,9 @@ def test_logs_merge_in_order_each_picture_once(tmp_path):
         with ResultLog(tmp_path / f'per_image.rank{rank}.jsonl') as log:
             log.append([PictureResult(k, 0) for k in keys])
     with ResultLog(tmp_path / LOG_NAME) as log:
-        log.append([PictureResult('a', 0)])
-    assert [r.key for r in merge_logs(tmp_path, 'abcd')] == list('abcd')
+        log.append([PictureResult('a', 7)])  # the merged log's line counts, not the part's
+    merged = [(r.key, r.label) for r in merge_logs(tmp_path, 'abcd')]
+    assert merged == [('a', 7), ('b', 0), ('c', 0), ('d', 0)]
     assert [p.name for p in tmp_path.iterdir()] == [LOG_NAME]
     assert [r.key for _, r in read_log(tmp_path / LOG_NAME)] == list('abcd')
     with pytest.raises(ValueError, match='1 pictures have no result, first e'):
@@ -148,13 +150,14 @@ def test_shards_give_the_identical_result(tmp_path, found, monkeypatch, world):
         Localizer, 'submit', lambda self, *a: work.append(len(a[1])) or submit(self, *a)
     )
     for rank in reversed(range(world)):  # rank 0 ends last and joins
+        work.clear()
         monkeypatch.setattr(evaluate, 'get_dist_info', lambda rank=rank: (rank, world))
         outcome = start(found, tmp_path / 'shards', resume=True)
         assert (outcome is None) == (rank > 0)
+        assert work == [len(batch) for batch in fix_batches(11, 3)[rank::world]]
     assert text(tmp_path / 'shards') == text(tmp_path / 'whole')
     assert outcome[0].summary() == whole.summary()
     assert not list((tmp_path / 'shards').glob('*rank*'))
-    assert sorted(work) == [2, 3, 3, 3]  # every batch once, whoever did it
 
 
 def test_the_run_takes_the_shortcut_and_the_long_way_agrees(tmp_path, found):
@@ -252,6 +255,23 @@ def test_centre_baseline_by_hand(found):
     assert center_baseline(found.pictures, iou_thr=0.3)['gt_known'] == 0
 
 
+def test_centre_baseline_is_in_the_centre():
+    picture = Picture('a', Path('a.png'), 0, ((30, 20, 70, 80),), (100, 100))
+    base = center_baseline([picture], iou_thr=0.999)
+    assert base == dict(gt_known=1.0, width=pytest.approx(0.4), height=pytest.approx(0.6))
+
+
+@pytest.mark.parametrize(
+    ('rule', 'expected'),
+    [('gradcam-0.15', 128 / 171), ('clova-v1', 1.0)],
+    ids=['picture', 'input'],
+)
+def test_where_boxes_are_compared(rule, expected):
+    geometry = Geometry.resized((20, 40), (10, 10))
+    found, truth = [[0, 0, 4, 4]], [[0, 0, 19, 9]]  # 0 0 16 8 in the picture; 0 0 4 4 in the input
+    assert best_iou(np.array(found), truth, geometry, get_rule(rule)) == pytest.approx(expected)
+
+
 def test_all_output(tmp_path, found):
     broken = found.pictures[4].path
     broken.write_bytes(b'nothing')
@@ -327,4 +347,6 @@ def test_two_processes(tmp_path):
     run(classifier(), found.pictures, Settings(batch_size=2), tmp_path / 'one', workers=0)
     assert text(tmp_path / 'two') == text(tmp_path / 'one')
     assert done.stdout.count('report: ') == 1
+    page = (tmp_path / 'two/report.html').read_text()
+    assert 'torchrun --nproc-per-node=2 tools/localize.py python:' in page
     assert results.log_files(tmp_path / 'two') == [tmp_path / 'two' / LOG_NAME]
