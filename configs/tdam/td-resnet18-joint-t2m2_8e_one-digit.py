@@ -1,4 +1,6 @@
-"""One handwritten digit on clutter: a narrow classifier from scratch, on a CPU in minutes.
+"""One handwritten digit on clutter: a narrow classifier from scratch, about a minute on a CPU.
+
+This schedule is too short or its rate wrong: after it the network is still at chance.
 
 The scenes, 32 px wide and enlarged to 64, come from
 `python tools/dataset_converters/make_digits.py data/one_digit --one-digit --size 32 --train 3000`.
