@@ -1,31 +1,32 @@
 """What SSIA adds to a training step, and to inference, as ratios to the plain model in one run.
 
 Both models of a workload are built from one config, hold the same weights and see the same
-pictures; their steps alternate. A training step is forward, backward and the optimizer's step.
+pictures. A training step is forward, backward and the optimizer's step.
 
-    python benchmarks/ssia.py [--workloads r50 faster-rcnn] [--batch 8] [--repeats 9] [--json FILE]
+    python benchmarks/ssia.py [--workloads r50 faster-rcnn] [--batch 8] [--json FILE]
 """
 
-import argparse
-import json
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
+from harness import interleave, machine, make_parser, save
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
-ROOT = Path(__file__).absolute().parents[1]
+CONFIGS = Path(__file__).absolute().parents[1] / 'configs' / 'ssia'
 WORKLOADS = {  # config, picture, pictures of a step (None: --batch)
     'r50': ('resnet50-ssia_1xb64-100e_in1k', (224, 224), None),
     'faster-rcnn': ('faster-rcnn_r50-ssia_fpn_1x_coco', (384, 512), 2),
 }
+HEADER = ['workload', 'step', 'quartiles', 'inference', 'quartiles', 'training-only parameters']
 
 
-def build(name):
-    """The model with SSIA and the plain one, equal weights."""
-    cfg = Config.fromfile(ROOT / 'configs' / 'ssia' / f'{name}.py')
+def build(name: str) -> dict[str, nn.Module]:
+    """The plain model and the one with SSIA, equal weights."""
+    cfg = Config.fromfile(CONFIGS / f'{name}.py')
     init_default_scope(cfg.default_scope)
     cfg.model.model.backbone.init_cfg = None
     torch.manual_seed(0)
@@ -34,117 +35,65 @@ def build(name):
     return dict(plain=plain, SSIA=model)
 
 
-def make_batch(kind, count, size):
-    """Random pictures with a label, or eight boxes, each."""
+def make_batch(kind: str, model: nn.Module, count: int, size: tuple[int, int]) -> dict:
+    """Random pictures with a label, or eight boxes, each, ready for the model."""
     torch.manual_seed(0)
-    inputs = torch.randn(count, 3, *size)
-    if kind == 'r50':
+    if kind == 'faster-rcnn':
+        from mmdet.testing import demo_mm_inputs
+
+        data = demo_mm_inputs(count, [(3, *size)] * count, num_items=[8] * count)
+    else:
         from mmpretrain.structures import DataSample
 
-        return inputs, [DataSample().set_gt_label(n) for n in range(count)]
-    from mmdet.structures import DetDataSample
-    from mmengine.structures import InstanceData
-
-    samples = []
-    for _ in range(count):
-        sample = DetDataSample(
-            metainfo=dict(
-                img_shape=size, ori_shape=size, pad_shape=size, batch_input_shape=size,
-                scale_factor=(1, 1),
-            )
-        )  # fmt: skip
-        corners = torch.rand(8, 2) * torch.tensor([size[1] / 2, size[0] / 2])
-        boxes = torch.cat((corners, corners + 20 + torch.rand(8, 2) * 100), 1)
-        sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.randint(80, (8,)))
-        samples.append(sample)
-    return inputs, samples
+        samples = [DataSample().set_gt_label(n) for n in range(count)]
+        data = dict(inputs=torch.randint(0, 256, (count, 3, *size)), data_samples=samples)
+    return model.data_preprocessor(data, True)
 
 
-def train_step(model, optimizer, inputs, samples):
+def train_step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: dict) -> None:
     model.train()
     torch.manual_seed(0)  # the detectors' samplers draw alike
     optimizer.zero_grad(set_to_none=True)
-    loss, _ = model.parse_losses(model(inputs, samples, mode='loss'))
+    loss, _ = model.parse_losses(model(**batch, mode='loss'))
     loss.backward()
     optimizer.step()
 
 
-def infer(model, optimizer, inputs, samples):
+def infer(model: nn.Module, batch: dict) -> None:
     model.eval()
     with torch.inference_mode():
-        model.extract_feat(inputs)
+        model.extract_feat(batch['inputs'])
 
 
-def timed(function, *args):
-    start = time.perf_counter()
-    function(*args)
-    if args[2].is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def measure(kind, args):
-    """Median over the rounds of each round's ratio, and the plain model's seconds."""
+def measure(kind: str, batch: int, repeats: int) -> list:
+    """A row of the table."""
     name, size, count = WORKLOADS[kind]
-    inputs, samples = make_batch(kind, count or args.batch, size)
-    device = torch.device(args.device)
-    inputs, samples = inputs.to(device), [sample.to(device) for sample in samples]
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
     models = {name: model.to(device) for name, model in build(name).items()}
-    optimizers = {
-        name: torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
-        for name, model in models.items()
-    }
-    row = dict(workload=kind, batch=len(inputs), size=size)
-    for phase, step in dict(training=train_step, inference=infer).items():
-        times = {name: [] for name in models}
-        for repeat in range(args.repeats + 1):
-            order = list(models) if repeat % 2 else list(models)[::-1]  # neither always first
-            for name in order:
-                seconds = timed(step, models[name], optimizers[name], inputs, samples)
-                if repeat:  # the first round warms up
-                    times[name].append(seconds)
+    data = make_batch(kind, models['plain'], count or batch, size)
+    row = [f'{kind}, {count or batch} x {size[0]} x {size[1]}']
+    steps, forwards = {}, {}
+    for name, model in models.items():
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
+        steps[name] = partial(train_step, model, optimizer, data)
+        forwards[name] = partial(infer, model, data)
+    for forms in (steps, forwards):
+        times = interleave(forms, repeats)
         ratios = [ours / plain for ours, plain in zip(times['SSIA'], times['plain'])]
-        row[phase] = statistics.median(ratios)
-        row[f'{phase}_quartiles'] = statistics.quantiles(ratios, n=4)[::2]
-        row[f'{phase}_plain_seconds'] = statistics.median(times['plain'])
-    plain, ours = (sum(p.numel() for p in m.parameters()) for m in models.values())
-    row['training_only_parameters'] = ours - plain
-    return row
+        low, _, high = statistics.quantiles(ratios, n=4) if repeats > 1 else ratios * 3
+        row += [statistics.median(ratios), f'{low:.2f} to {high:.2f}']
+    plain, ours = (sum(p.numel() for p in model.parameters()) for model in models.values())
+    return [*row, ours - plain]
 
 
-def main():
-    args = parse_args()
-    torch.set_num_threads(args.threads)
-    print(f'torch {torch.__version__}, {args.device}, {args.threads} threads, '
-          f'{args.repeats} rounds; median (quartiles) of the ratio to plain\n')  # fmt: skip
-    print('| workload | training step | plain | inference | plain | training-only parameters |')
-    print('|---|---|---|---|---|---|')
-    rows = []
-    for kind in args.workloads:
-        row = measure(kind, args)
-        rows.append(row)
-        cells = [f'{kind}, {row["batch"]} x {row["size"][0]} x {row["size"][1]}']
-        for phase in ('training', 'inference'):
-            low, high = row[f'{phase}_quartiles']
-            cells.append(f'{row[phase]:.3f}x ({low:.3f} to {high:.3f})')
-            cells.append(f'{row[f"{phase}_plain_seconds"]:.2f} s')
-        print(f'| {" | ".join(cells)} | {row["training_only_parameters"]:,} |', flush=True)
-    if args.json:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(rows, indent=2) + '\n')
-
-
-def parse_args():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def main() -> None:
+    parser = make_parser(__doc__, repeats=9)
     parser.add_argument('--workloads', nargs='+', choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument('--batch', type=int, default=8, help='of r50 (%(default)s)')
-    parser.add_argument('--repeats', type=int, default=9)
-    parser.add_argument('--threads', type=int, default=2)
-    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
-    parser.add_argument('--json', type=Path, help='write the rows to this file as well')
-    return parser.parse_args()
+    args = parser.parse_args()
+    print(machine(args))
+    rows = [measure(kind, args.batch, args.repeats) for kind in args.workloads]
+    save(args, 'SSIA beside the plain model', HEADER, rows)
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ SMALL = {
     'detector': ['--batch', '2', '--size', '64', '96', '--only', 'aw-fpn'],
     'coco_eval': ['--pictures', '12', '--boxes', '9'],
     'tdam': ['--batch', '2', '--size', '32'],
+    'ssia': ['--workloads', 'r50', '--batch', '2'],
     'localization': ['--batch', '1', '--classes', '1'],
     'growth': ['--sizes', '64', '224', '--batches', '1', '2', '--plot', '{out}/growth.png'],
 }

@@ -161,7 +161,7 @@ def test_predictions_of_ssia(tmp_path, digits, picture, capsys):
 
 def test_two_checkpoints_side_by_side(tmp_path, picture):
     pytest.importorskip('mmpretrain', reason='the comparison is of classifiers')
-    config = ROOT / 'configs/ssia/resnet18_8e_one-digit.py'
+    config = ROOT / 'configs/ssia/resnet18_20e_one-digit.py'
     cfg = Config.fromfile(config)
     init_default_scope('mmpretrain')
     files = []

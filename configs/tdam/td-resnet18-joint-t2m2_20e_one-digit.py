@@ -1,8 +1,6 @@
-"""One handwritten digit on clutter: a narrow classifier from scratch, about a minute on a CPU.
+"""One handwritten digit on clutter: a narrow classifier from scratch, minutes on a CPU.
 
-This schedule is too short or its rate wrong: after it the network is still at chance.
-
-The scenes, 32 px wide and enlarged to 64, come from
+The scenes, 32 px wide, come from
 `python tools/dataset_converters/make_digits.py data/one_digit --one-digit --size 32 --train 3000`.
 """
 
@@ -10,14 +8,14 @@ _base_ = ['mmpretrain::_base_/default_runtime.py']
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
-# model: the last maps have 4 x 4 places and not 2 x 2
+# model: no stage but the stem reduces, so the last maps have 8 x 8 places
 model = dict(
     type='ImageClassifier',
     backbone=dict(
         type='mmattn.TDResNet',
         preset='r18-joint-t2m2',
         base_channels=16,
-        strides=(1, 2, 2, 1),
+        strides=(1, 1, 1, 1),
         out_indices=(3,),
         frozen_stages=-1,
         norm_eval=False,
@@ -30,6 +28,7 @@ model = dict(
         in_channels=128,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
         topk=(1,),
+        init_cfg=dict(type='Normal', layer='Linear', std=0.05),  # with the host's 0.01 it waits
     ),
 )
 
@@ -37,13 +36,12 @@ model = dict(
 data_preprocessor = dict(num_classes=10, mean=[127.0] * 3, std=[64.0] * 3, to_rgb=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(64, 64)),
-    dict(type='RandomCrop', crop_size=64, padding=6, padding_mode='reflect'),
+    dict(type='RandomCrop', crop_size=32, padding=3, padding_mode='reflect'),
     dict(type='PackInputs'),
 ]
 test_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(64, 64)),
+    dict(type='Resize', scale=(32, 32)),
     dict(type='PackInputs'),
 ]
 classes = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine']
@@ -64,14 +62,14 @@ test_dataloader = val_dataloader
 test_evaluator = val_evaluator
 
 # schedule
-optim_wrapper = dict(optimizer=dict(type='AdamW', lr=3e-3, weight_decay=0.05))
+optim_wrapper = dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05))
 param_scheduler = [
-    dict(type='LinearLR', start_factor=0.04, by_epoch=False, begin=0, end=200),
-    dict(type='CosineAnnealingLR', by_epoch=False, begin=200, end=8 * 94, eta_min=1e-5),
+    dict(type='LinearLR', start_factor=0.04, by_epoch=False, begin=0, end=225),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=225, end=20 * 94, eta_min=0),
 ]
-train_cfg = dict(by_epoch=True, max_epochs=8, val_interval=4)
+train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=10)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=32)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=8))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=10))
 randomness = dict(seed=0)

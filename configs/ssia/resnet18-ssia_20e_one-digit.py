@@ -1,10 +1,10 @@
 """With SSIA."""
 
-_base_ = './resnet18_8e_one-digit.py'
+_base_ = './resnet18_20e_one-digit.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
 model = dict(
-    _delete_=True, type='mmattn.SSIA', model=_base_.model, taps=(0, 1, 2, 3), sample=(3, 64, 64)
+    _delete_=True, type='mmattn.SSIA', model=_base_.model, taps=(0, 1, 2, 3), sample=(3, 32, 32)
 )
 custom_hooks = [dict(type='mmattn.SSIAHook')]
