@@ -103,7 +103,10 @@ def parse_args(argv=None):
     if args.config:
         if not os.path.isfile(args.config):
             raise ValueError(f'config {args.config} does not exist')
-        values = Config.fromfile(args.config).to_dict()
+        try:
+            values = Config.fromfile(args.config).to_dict()
+        except Exception as error:
+            raise ValueError(f'config {args.config} cannot be read: {error}') from error
         allowed = sorted(set(vars(args)) - {'model', 'config', 'local_rank'})
         unknown = sorted(set(values) - set(allowed))
         if unknown:

@@ -169,7 +169,7 @@ def read_cub(path, split='test'):
 
 def read_coco(path):
     """COCO-format JSON; the label is the category's place in the order of category ids."""
-    data = json.loads(Path(path).read_text())
+    data = _read_json(path)
     missing = [k for k in ('images', 'annotations', 'categories') if k not in data]
     if missing:
         raise ValueError(f'annotations: {path} has no {", ".join(missing)}, so it is no COCO file')
@@ -192,14 +192,26 @@ def read_coco(path):
 def read_boxes(path):
     """The simple list of ``{file, label, boxes}``."""
     entries = []
-    for i, item in enumerate(json.loads(Path(path).read_text())):
+    for i, item in enumerate(_read_json(path)):
         missing = [k for k in ('file', 'label', 'boxes') if k not in item]
         if missing:
             raise ValueError(f'annotations: entry {i} of {path} has no {", ".join(missing)}')
         size = (item['height'], item['width']) if 'height' in item else None
         boxes = [tuple(b) for b in item['boxes']]
+        if any(len(box) != 4 for box in boxes):
+            raise ValueError(
+                f'annotations: entry {i} of {path} must have boxes [x1, y1, x2, y2], '
+                f'got {item["boxes"]}'
+            )
         entries.append(Entry(item['file'], [int(item['label'])], boxes, size))
     return Source(entries)
+
+
+def _read_json(path):
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise ValueError(f'annotations: {path} is no JSON: {error}') from error
 
 
 def _rows(path, separator, count):

@@ -60,9 +60,11 @@ def load_classifier(spec, weights=None, num_classes=None):
         num_classes: Number of classes where it is not the library's default.
 
     Raises:
-        ValueError: Unknown kind or name, missing or unfitting checkpoint, NaN weights.
+        ValueError: Unknown kind or name, no class, missing or unfitting checkpoint, NaN weights.
         ImportError: The library is not installed.
     """
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f'num_classes must be at least 1, got {num_classes}')
     kind, _, what = spec.partition(':')
     if kind not in KINDS or not what:
         raise ValueError(
@@ -92,7 +94,7 @@ def count_classes(classifier, device='cpu'):
         model.eval()
         with torch.no_grad():
             scores = classifier(x)
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:
         size = ' x '.join(map(str, classifier.preprocess.input_size))
         first = str(error).strip().split('\n')[0]
         raise ValueError(f'the classifier does not take an input of {size}: {first}') from error
@@ -125,11 +127,13 @@ def load_weights(model, path):
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except Exception as error:
-        first = str(error).strip().split('\n')[0]
+        first = (str(error).strip() or type(error).__name__).split('\n')[0]
         raise ValueError(f'checkpoint {path} cannot be read: {first}') from error
-    if not isinstance(checkpoint, dict):
-        raise ValueError(f'checkpoint {path} holds a {type(checkpoint).__name__}, no state dict')
-    state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
+    state = checkpoint
+    if isinstance(checkpoint, dict):
+        state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
+    if not isinstance(state, dict):
+        raise ValueError(f'checkpoint {path} holds a {type(state).__name__}, no state dict')
     state = {k[7:] if k.startswith('module.') else k: v for k, v in state.items()}
     own = model.state_dict()
     wrong = [k for k in own if k in state and state[k].shape != own[k].shape]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,9 +44,11 @@ class Preprocess:
     def __post_init__(self):
         if len(self.input_size) != 2 or min(self.input_size) < 1:
             raise ValueError(f'input size must be positive, got {self.input_size}')
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+        finite = all(map(math.isfinite, (*self.mean, *self.std)))
+        if len(self.mean) != 3 or len(self.std) != 3 or not finite or min(self.std) <= 0:
             raise ValueError(
-                f'mean and std need three numbers and std above 0, got {self.mean}, {self.std}'
+                'mean and std need three finite numbers each and std above 0, '
+                f'got {self.mean}, {self.std}'
             )
         if self.channels not in ('rgb', 'bgr'):
             raise ValueError(f'channels must be rgb or bgr, got {self.channels!r}')

@@ -165,6 +165,17 @@ def test_boxes_json(tmp_path):
     write(path, '[{"file": "p0.png", "boxes": []}]')
     with pytest.raises(ValueError, match='entry 0 of .* has no label'):
         load_annotations(path, images)
+    write(path, '[{"file": "p0.png", "label": 0, "boxes": [[1, 2, 3]]}]')
+    with pytest.raises(ValueError, match=r'entry 0 of .* must have boxes .*, got \[\[1, 2, 3\]\]'):
+        load_annotations(path, images)
+
+
+@pytest.mark.parametrize('text', ['[{"file":', '{"images":'])
+def test_json_cut_short(tmp_path, text):
+    images, path = boxes_json(tmp_path, 1)
+    write(path, text)
+    with pytest.raises(ValueError, match='annotations: .*boxes.json is no JSON: '):
+        load_annotations(path, images)
 
 
 def dirty(tmp_path, **change):

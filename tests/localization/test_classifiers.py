@@ -144,6 +144,12 @@ def test_checkpoints_that_do_not_fit(tmp_path):
     torch.save([1, 2], tmp_path / 'list.pth')
     with pytest.raises(ValueError, match='holds a list, no state dict'):
         load_weights(net, tmp_path / 'list.pth')
+    torch.save({'state_dict': [1, 2]}, tmp_path / 'inner.pth')
+    with pytest.raises(ValueError, match='holds a list, no state dict'):
+        load_weights(net, tmp_path / 'inner.pth')
+    (tmp_path / 'empty.pth').touch()
+    with pytest.raises(ValueError, match=r'empty.pth cannot be read: \w'):
+        load_weights(net, tmp_path / 'empty.pth')
     torch.save(gap_net(9).state_dict(), tmp_path / 'nine.pth')
     with pytest.raises(ValueError, match=r'7.bias is \(9,\) there and \(4,\) in the model'):
         load_weights(net, tmp_path / 'nine.pth')
@@ -153,7 +159,18 @@ def test_checkpoints_that_do_not_fit(tmp_path):
         load_weights(net, tmp_path / 'part.pth')
 
 
+def test_no_class():
+    with pytest.raises(ValueError, match='num_classes must be at least 1, got 0'):
+        load_classifier('torchvision:resnet18', num_classes=0)
+
+
 def test_networks_that_are_no_classifier():
+    class Detector(nn.Module):
+        def forward(self, x, boxes=None):
+            return [x for box in boxes]
+
+    with pytest.raises(ValueError, match='does not take an input of 8 x 8: .*not iterable'):
+        count_classes(Classifier(Detector(), Preprocess((8, 8))))
     maps = Classifier(nn.Conv2d(3, 4, 3), Preprocess((8, 8)))
     with pytest.raises(ValueError, match=r'scores of shape \(N, classes\), got \(1, 4, 6, 6\)'):
         count_classes(maps)

@@ -121,7 +121,9 @@ def test_normalize():
     [
         (dict(input_size=(0, 5)), r'input size must be positive, got \(0, 5\)'),
         (dict(std=(1, 0, 1)), 'std above 0'),
-        (dict(mean=(1, 2)), 'mean and std need three numbers'),
+        (dict(mean=(1, 2)), 'mean and std need three finite numbers each'),
+        (dict(mean=(1, 2, float('nan'))), 'mean and std need three finite numbers each'),
+        (dict(std=(1, 2, float('nan'))), 'mean and std need three finite numbers each'),
         (dict(channels='rgba'), "channels must be rgb or bgr, got 'rgba'"),
         (dict(interpolation='area'), "interpolation must be bilinear or bicubic, got 'area'"),
         (dict(crop_from=100), 'crop-from must be at least the input size 224, got 100'),

@@ -189,6 +189,9 @@ def test_missing_arguments(capsys, tmp_path):
     assert 'config sets batchsize; it can set allow_missing, annotations, batch_size' in (
         capsys.readouterr().err
     )
+    config.write_text('batch_size = (\n')
+    assert call(NET, '--config', config) == 2
+    assert f'config {config} cannot be read: ' in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         call()
     assert stopped.value.code == 2
