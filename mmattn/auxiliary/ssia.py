@@ -101,7 +101,7 @@ class SSIABlock(nn.Module):
             check_positive(name, value)
         weights = dict(lambda_s=lambda_s, lambda_c=lambda_c)
         for name, value in weights.items():
-            if value < 0:
+            if not value >= 0:  # also NaN
                 raise ValueError(f'{name} must be >= 0, got {value}')
         if lambda_s == lambda_c == 0:
             raise ValueError('lambda_s or lambda_c must be > 0, got 0 for both')

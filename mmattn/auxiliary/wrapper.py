@@ -94,8 +94,9 @@ class SSIA:
             raise ValueError(
                 f'lambdas must have one weight for each of {len(pairs)} blocks, got {lambdas}'
             )
-        for name, value in dict(eta=eta, lambdas=min(lambdas), warmup=warmup).items():
-            if value < 0:
+        weights = [('eta', eta), *(('lambdas', v) for v in lambdas), ('warmup', warmup)]
+        for name, value in weights:
+            if not value >= 0:  # also NaN
                 raise ValueError(f'{name} must be >= 0, got {value}')
         self.ssia = _Blocks(
             [

@@ -308,6 +308,8 @@ def test_the_trial_run_leaves_no_trace():
         (dict(scheme=[(0, 7)]), ValueError, r'scheme must hold pairs of the taps .*got \(0, 7\)'),
         (dict(scheme=[]), ValueError, 'scheme must hold at least one pair'),
         (dict(eta=-0.1), ValueError, 'eta must be >= 0, got -0.1'),
+        (dict(eta=float('nan')), ValueError, 'eta must be >= 0, got nan'),
+        (dict(lambdas=(1, float('nan'), 3)), ValueError, 'lambdas must be >= 0, got nan'),
         (dict(lambdas=(1, -2, 3)), ValueError, 'lambdas must be >= 0, got -2'),
         (dict(lambdas=(1, 2)), ValueError, 'lambdas must have one weight for each of 3 blocks'),
         (dict(lambda_s=-1), ValueError, 'lambda_s must be >= 0, got -1'),

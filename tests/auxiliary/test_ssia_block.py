@@ -144,6 +144,7 @@ GOOD = dict(low_channels=6, low_size=(4, 5), high_channels=7, high_size=(3, 2))
     [
         (dict(lambda_s=-1), ValueError, 'lambda_s must be >= 0, got -1'),
         (dict(lambda_c=-0.5), ValueError, 'lambda_c must be >= 0, got -0.5'),
+        (dict(lambda_c=float('nan')), ValueError, 'lambda_c must be >= 0, got nan'),
         (dict(lambda_s=0, lambda_c=0), ValueError, 'lambda_s or lambda_c must be > 0'),
         (dict(normaliser='max'), ValueError, "normaliser must be one of .*'std'.*got 'max'"),
         (dict(thresholds=(2, 1)), ValueError, r'thresholds must be 0 <= low < high, got \(2, 1\)'),

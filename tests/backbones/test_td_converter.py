@@ -141,6 +141,8 @@ def test_the_file_loads_strictly(tmp_path, capsys):
         net.layer4[1].searchlight.top.weight, given['layer4.1.RA_block.Ug_top_mlp.0.weight']
     )
     assert loaded['state_dict']['head.fc.bias'].shape == (7,)
+    assert tool.main([str(source), str(tmp_path)]) == 2
+    assert 'Is a directory' in capsys.readouterr().err
 
 
 def broken(change):
@@ -178,6 +180,12 @@ def broken(change):
             lambda s: [s.pop(k) for k in list(s) if k.startswith('layer')],
             'no key like layer1.0.conv1.weight: conv1.weight, bn1.weight',
         ),
+        (
+            lambda s: s.update({'layer3.0.RA_block.Ug_top_mlp.0.weight': torch.zeros(5)}),
+            'layer3.0.RA_block has no layer for the top',
+        ),
+        (lambda s: s.update({'fc.weight': torch.zeros(3)}), 'unknown: head.fc.weight'),
+        (lambda s: s.update({1: torch.zeros(1)}), 'must hold a state dict of tensors'),
     ],
 )
 def test_refusals(change, text, tmp_path, capsys):
@@ -191,6 +199,9 @@ def test_exit_codes(tmp_path, capsys):
     torch.save({'state_dict': 3}, tmp_path / 'bad.pth')
     assert tool.main([str(tmp_path / 'bad.pth'), str(tmp_path / 'out.pth')]) == 2
     assert 'must hold a state dict' in capsys.readouterr().err
+    (tmp_path / 'empty.pth').touch()
+    assert tool.main([str(tmp_path / 'empty.pth'), str(tmp_path / 'out.pth')]) == 2
+    assert 'empty.pth cannot be read as plain tensors (' in capsys.readouterr().err
     settings = argparse.Namespace(lr=0.4)
     torch.save(
         {'state_dict': author_state(*R18, m=2, joint=True), 'args': settings}, tmp_path / 'x'

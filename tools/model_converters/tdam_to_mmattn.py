@@ -44,7 +44,8 @@ def find_state(checkpoint) -> dict:
             checkpoint = checkpoint[key]
             break
     if not isinstance(checkpoint, Mapping) or not all(
-        isinstance(value, torch.Tensor) for value in checkpoint.values()
+        isinstance(key, str) and isinstance(value, torch.Tensor)
+        for key, value in checkpoint.items()
     ):
         raise ValueError('checkpoint must hold a state dict of tensors (state_dict or model)')
     return {re.sub(r'^module\.', '', key): value for key, value in checkpoint.items()}
@@ -90,7 +91,7 @@ def read_options(state: Mapping, distance: int | None = None, steps: int | None 
 def _block_options(state, place, links, distance, steps) -> dict:
     joint = f'{place}.RA_block.Ug_top_mlp.0.weight' in state
     top = state.get(f'{place}.RA_block.{"Ug_top_mlp" if joint else "Ug_mlp"}.0.weight')
-    if top is None or not top.shape[0]:
+    if top is None or top.dim() < 2 or not top.shape[0]:
         raise ValueError(f'{place}.RA_block has no layer for the top (Ug_top_mlp.0 or Ug_mlp.0)')
     later = [
         re.match(re.escape(place) + r'\.bn(\d)_(\d+)\.weight$', key)
@@ -137,8 +138,9 @@ def convert(checkpoint, distance: int | None = None, steps: int | None = None) -
     with torch.device('meta'):
         model = nn.Module()
         model.backbone = TDResNet(**options)
-        if 'head.fc.weight' in renamed:
-            classes, width = renamed['head.fc.weight'].shape
+        head = renamed.get('head.fc.weight')
+        if head is not None and head.dim() == 2:
+            classes, width = head.shape
             model.head = nn.Module()
             model.head.fc = nn.Linear(width, classes)
     wanted = {key: tuple(value.shape) for key, value in model.state_dict().items()}
@@ -191,7 +193,7 @@ def read(file: str, trust: bool):
         return torch.load(file, map_location='cpu', weights_only=not trust)
     except Exception as error:
         advice = '' if trust else '; if it is one and you trust its origin, add --trust'
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split('. ')[0]
         raise ValueError(f'{file} cannot be read as plain tensors ({reason}){advice}') from error
 
 
@@ -200,7 +202,8 @@ def main(argv=None) -> int:
     try:
         state, options = convert(read(args.source, args.trust), args.distance, args.steps)
         Path(args.target).parent.mkdir(parents=True, exist_ok=True)
-        torch.save({'state_dict': state, 'meta': {'backbone': options}}, args.target)
+        with open(args.target, 'wb') as file:
+            torch.save({'state_dict': state, 'meta': {'backbone': options}}, file)
     except (ValueError, OSError) as error:
         print(f'tdam_to_mmattn: {error}', file=sys.stderr)
         return 2
