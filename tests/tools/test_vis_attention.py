@@ -154,6 +154,10 @@ def test_predictions_of_ssia(tmp_path, digits, picture, capsys):
         wanted = model.ssia.blocks[number].predictors['spatial'](vector)
         torch.testing.assert_close(predicted.flatten(1), wanted, rtol=1e-4, atol=1e-4)
 
+    narrow = {key: value[:1] for key, value in saved['ssia'].items() if value.dim()}
+    torch.save(dict(saved, ssia=narrow), checkpoint)
+    assert tool.main(['ssia', *words]) == 1
+    assert f'the predictors in {checkpoint} do not fit {config}: ' in capsys.readouterr().err
     torch.save(dict(state_dict=saved['state_dict']), checkpoint)
     assert tool.main(['ssia', *words]) == 1
     assert 'holds no predictors (mmattn.SSIAHook saves them)' in capsys.readouterr().err
@@ -191,6 +195,8 @@ def test_mistakes(tmp_path, digits, picture, capsys):
     assert "--gates PATTERN is needed: the model has none of mmattn's" in capsys.readouterr().err
     assert tool.main(['gates', *words, '--gates', 'layer']) == 1
     assert "--gates must match the whole name of a module, got 'layer'" in capsys.readouterr().err
+    assert tool.main(['gates', *words, '--gates', '[']) == 1
+    assert "--gates must be a regular expression, got '['" in capsys.readouterr().err
     assert tool.main(['ssia', *words]) == 1
     assert "must have a model of type 'mmattn.SSIA'" in capsys.readouterr().err
     (tmp_path / 'no.jpg').write_text('text')
@@ -201,3 +207,6 @@ def test_mistakes(tmp_path, digits, picture, capsys):
     torch.save(dict(state_dict=state), checkpoint)
     assert tool.main(['gates', *words, '--gates', 'neck']) == 1
     assert 'does not fit' in capsys.readouterr().err
+    checkpoint.write_text('text')
+    assert tool.main(['gates', *words]) == 1
+    assert f'checkpoint {checkpoint} cannot be read: ' in capsys.readouterr().err

@@ -37,7 +37,7 @@ def load_model(path, checkpoint):
     """A config's model in eval mode with the weights of a checkpoint, and the config.
 
     Raises:
-        ValueError: The checkpoint is not of this model.
+        ValueError: The checkpoint cannot be read or is not of this model.
     """
     cfg = Config.fromfile(path)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
@@ -45,7 +45,11 @@ def load_model(path, checkpoint):
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     forget_pretrained(cfg.model)
     model = MODELS.build(cfg.model).eval()
-    saved = load_checkpoint(model, checkpoint, map_location='cpu')
+    try:
+        saved = load_checkpoint(model, checkpoint, map_location='cpu')
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f'checkpoint {checkpoint} cannot be read: {reason}') from error
     report = compare(model, saved)
     if not report.fits:
         raise ValueError(f'{checkpoint} does not fit {path}: {report.summary()}')
@@ -97,7 +101,12 @@ def find_gates(model, pattern=None):
         if not found:
             raise ValueError("--gates PATTERN is needed: the model has none of mmattn's gates")
         return found
-    found = {name: module for name, module in modules.items() if re.fullmatch(pattern, name)}
+    try:
+        found = {name: module for name, module in modules.items() if re.fullmatch(pattern, name)}
+    except re.error as error:
+        raise ValueError(
+            f'--gates must be a regular expression, got {pattern!r}: {error}'
+        ) from error
     if not found:
         raise ValueError(f'--gates must match the whole name of a module, got {pattern!r}')
     return found
@@ -247,7 +256,13 @@ def show_ssia(args):
         raise ValueError(f"{args.config} must have a model of type 'mmattn.SSIA'")
     if 'ssia' not in saved:
         raise ValueError(f'{args.checkpoint} holds no predictors (mmattn.SSIAHook saves them)')
-    model.ssia.load_state_dict(saved['ssia'])
+    try:
+        model.ssia.load_state_dict(saved['ssia'])
+    except RuntimeError as error:
+        raise ValueError(
+            f'the predictors in {args.checkpoint} do not fit {args.config}: they were made with '
+            'other taps, another sample or another width'
+        ) from error
     for path in args.pictures:
         picture, data = load_picture(cfg, model, path)
         maps = [
