@@ -98,7 +98,10 @@ test_cfg = dict()
     (tmp_path / 'tiny.py').write_text(config)
     net = TDResNet(18, base_channels=8, reduction=4)
     state = {f'backbone.{key}': value for key, value in net.state_dict().items()}
+    torch.save({'state_dict': state}, tmp_path / 'headless.pth')
+    state |= {'head.fc.weight': torch.randn(2, 64), 'head.fc.bias': torch.zeros(2)}
     torch.save({'state_dict': state}, tmp_path / 'tiny.pth')
+    (tmp_path / 'damaged.pth').write_text('text')
     return tmp_path
 
 
@@ -119,6 +122,9 @@ def test_a_run_and_a_comparison(run, capsys):
     [
         (['none.py', 'tiny.pth'], 'config .*none.py does not exist'),
         (['tiny.py', 'none.pth'], 'checkpoint .*none.pth does not exist'),
+        (['tiny.py', 'headless.pth', '--sizes', '64'], 'does not fit .*head.fc.weight'),
+        (['tiny.py', 'damaged.pth', '--sizes', '64'], 'checkpoint cannot be read'),
+        (['tiny.py', 'tiny.pth', '--out', 'tiny.py/x'], 'Not a directory: .*tiny.py'),
         (['tiny.py', 'tiny.pth', '--sizes', '0'], 'sizes must be 1 or more, got 0'),
         (['tiny.py', 'tiny.pth', '--compare', 'tiny.py'], 'is no result of this tool'),
     ],

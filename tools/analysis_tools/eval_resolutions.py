@@ -18,6 +18,8 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from mmattn import require_host
+from mmattn.utils.checkpoint import LoadReportHook
+from mmattn.utils.command_line import explain
 
 RESIZES = {'Resize': 'scale', 'ResizeEdge': 'scale', 'CenterCrop': 'crop_size'}
 
@@ -51,7 +53,11 @@ def _short_side(value) -> int:
 
 
 def evaluate(cfg: Config, checkpoint: str, sizes: list, work_dir: str) -> dict:
-    """``{size: metrics}``."""
+    """``{size: metrics}``.
+
+    Raises:
+        ValueError: the checkpoint is not of this network.
+    """
     from mmengine.runner import Runner
 
     results = {}
@@ -62,8 +68,9 @@ def evaluate(cfg: Config, checkpoint: str, sizes: list, work_dir: str) -> dict:
         at_size.load_from = checkpoint
         at_size.work_dir = str(Path(work_dir) / f'size_{size}')
         at_size.experiment_name = f'{Path(work_dir).name}_{size}_{id(at_size)}'
-        metrics = Runner.from_cfg(at_size).test()
-        results[size] = {key: float(value) for key, value in metrics.items()}
+        runner = Runner.from_cfg(at_size)
+        runner.register_hook(LoadReportHook(partial=False))
+        results[size] = {key: float(value) for key, value in runner.test().items()}
     return results
 
 
@@ -161,8 +168,12 @@ def main(argv=None) -> int:
         cfg.merge_from_dict(args.cfg_options)
         results = evaluate(cfg, args.checkpoint, sorted(set(args.sizes)), str(out) + '_runs')
         metric = choose_metric(results, args.metric)
-    except (ValueError, ImportError) as error:
-        print(f'eval_resolutions: {error}', file=sys.stderr)
+    except Exception as error:
+        ours = isinstance(error, ValueError | ImportError | OSError)
+        sentence = str(error) if ours else explain(error)
+        if sentence is None:
+            raise
+        print(f'eval_resolutions: {sentence}', file=sys.stderr)
         return 2
     summary = summarise(results, metric)
     out.parent.mkdir(parents=True, exist_ok=True)
