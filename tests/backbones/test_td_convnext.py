@@ -143,6 +143,18 @@ def test_the_searchlight_starts_by_the_hosts_rule():
     assert 0.018 < weights.std() < 0.022
 
 
+def test_stochastic_depth_drops_the_branch():
+    ours = net(drop_path_rate=0.9)
+    block = ours.stages[-1][-1]
+    assert isinstance(block, TDConvNeXtBlock)
+    y = torch.randn(8, 16, 4, 4)
+    block.train()
+    torch.manual_seed(0)
+    dropped = (block(y) == y).flatten(1).all(1)
+    assert 0 < dropped.sum() <= 8
+    assert not (block.eval()(y) == y).flatten(1).all(1).any()
+
+
 def test_frozen_stages_leave_the_searchlights():
     model = net(frozen_stages=3)
     model.train()
