@@ -8,7 +8,7 @@ the method it wants. With ``init='paper'`` there is no gamma and the method is t
 import torch
 from torch import Tensor, nn
 
-__all__ = ['INITS', 'blend', 'make_gamma']
+__all__ = ['INITS', 'blend', 'blend_factor', 'make_gamma']
 
 INITS = ('paper', 'identity')
 
@@ -33,4 +33,10 @@ def blend(plain: Tensor, attended: Tensor, gamma: Tensor | None) -> Tensor:
     """
     if gamma is None:
         return attended
-    return plain + gamma * (attended - plain)
+    dtype = torch.promote_types(plain.dtype, attended.dtype)
+    return torch.lerp(plain.to(dtype), attended.to(dtype), gamma.to(dtype))
+
+
+def blend_factor(factor: Tensor, gamma: Tensor | None) -> Tensor:
+    """What the blend of ``x`` and ``x * factor`` multiplies ``x`` with: the cheaper way."""
+    return factor if gamma is None else (1 - gamma) + gamma * factor

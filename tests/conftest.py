@@ -12,6 +12,12 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
+def _seed():
+    """A test's random numbers are its own, whatever ran before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _no_default_scope():
     """A default scope that a test sets (a config, a runner) must not reach the next one."""
     yield

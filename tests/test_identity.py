@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmattn.identity import blend, make_gamma
+from mmattn.identity import blend, blend_factor, make_gamma
 
 
 def test_paper_adds_nothing():
@@ -18,6 +18,27 @@ def test_identity_starts_plain_and_gamma_learns():
     out.sum().backward()
     assert gamma.grad == -1  # the sum of attended - plain: 2 - 3
     torch.testing.assert_close(blend(x, attended, torch.tensor(0.5)), torch.tensor([2.0, 0.5]))
+
+
+@pytest.mark.parametrize('gamma', [0.0, 0.3, 1.0, -2.0])
+def test_a_blended_factor_is_the_blend(gamma):
+    x, factor = torch.randn(2, 3, 4, 5).double(), torch.randn(2, 3, 1, 1).double()
+    gamma = torch.tensor(gamma).double()
+    torch.testing.assert_close(x * blend_factor(factor, gamma), blend(x, x * factor, gamma))
+    assert blend_factor(factor, None) is factor
+
+
+def test_a_zero_gamma_changes_no_bit():
+    x, factor = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    assert torch.equal(blend(x, x * factor, torch.tensor(0.0)), x)
+    assert torch.equal(x * blend_factor(factor, torch.tensor(0.0)), x)
+
+
+def test_blend_of_two_precisions():
+    x, attended = torch.randn(2, 3), torch.randn(2, 3, dtype=torch.bfloat16)
+    out = blend(x, attended, torch.tensor(0.5))
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, (x + attended) / 2)
 
 
 def test_unknown_init():

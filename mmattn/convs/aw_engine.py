@@ -302,7 +302,7 @@ class _GatherTaps(Function):
         padded, kept = _pad_nhwc(x, where[1]), []
         kernels = _pack(weight, x.dtype)
         for t, window in enumerate(_windows(padded, out, weight, where)):
-            tap = window @ kernels[t].t()  # (N, Ho, Wo, C2)
+            tap = (window.flatten(0, 2) @ kernels[t].t()).view_as(out)  # torch may batch 4-D ones
             out.addcmul_(at_least_float32(tap), _factor(scale, t, out))
             if not recompute:
                 kept.append(tap)

@@ -7,7 +7,7 @@ from mmattn.layers.dual_attention import ChannelAttention, DualAttention, Positi
 from mmattn.layers.eca import ECA
 from mmattn.layers.fcanet import FcaNet
 from mmattn.layers.global_context import GlobalContext
-from mmattn.layers.learn_to_pay import LearnToPay
+from mmattn.layers.learn_to_pay import LearnToPay, LearnToPayGate
 from mmattn.layers.non_local import NonLocal
 from mmattn.layers.pyramid import PyramidAttention
 from mmattn.layers.se import SE
@@ -26,6 +26,7 @@ __all__ = [
     'FcaNet',
     'GlobalContext',
     'LearnToPay',
+    'LearnToPayGate',
     'LinearAutoencoderAttention',
     'NonLocal',
     'PositionAttention',

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmattn.identity import blend, make_gamma
+from mmattn.identity import blend, blend_factor, make_gamma
 
 if hasattr(torch.compiler, 'is_compiling'):
     _is_compiling = torch.compiler.is_compiling
@@ -12,6 +12,7 @@ else:  # torch 2.1
 
 __all__ = [
     'Gate',
+    'ScalingGate',
     'at_least_float32',
     'check_batch',
     'check_channels',
@@ -113,6 +114,17 @@ class Gate(nn.Module):
             _initialise(module)
         if self.gamma is not None:
             nn.init.zeros_(self.gamma)
+
+
+class ScalingGate(Gate):
+    """A gate that multiplies its input: a method writes :meth:`factor`."""
+
+    def factor(self, x: Tensor) -> Tensor:
+        """What to multiply ``x`` with, of a shape that broadcasts to that of ``x``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * blend_factor(self.factor(x), self.gamma)
 
 
 def _initialise(module: nn.Module) -> None:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, check_channels, check_positive
+from mmattn.layers._gate import ScalingGate, check_channels, check_positive
 from mmattn.registry import MODELS
 
 __all__ = ['ConvAutoencoderAttention', 'LinearAutoencoderAttention']
@@ -16,7 +16,7 @@ ANY_SIZE = (4, 2, 1, 0)
 SMALLEST = 8  # three halvings
 
 
-class _Autoencoder(Gate):
+class _Autoencoder(ScalingGate):
     """Shared initial values: normal weights after Kaiming, biases 0."""
 
     def init_weights(self) -> None:
@@ -75,7 +75,7 @@ class ConvAutoencoderAttention(_Autoencoder):
         )
         self.init_weights()
 
-    def attend(self, x: Tensor) -> Tensor:
+    def factor(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
         coded = x
         if min(size) < SMALLEST:
@@ -83,7 +83,7 @@ class ConvAutoencoderAttention(_Autoencoder):
         logits = self.decoder(self.encoder(coded))
         if torch.jit.is_tracing() or logits.shape[2:] != size:
             logits = _resize(logits, size)
-        return x * logits.sigmoid()
+        return logits.sigmoid()
 
 
 @MODELS.register_module()
@@ -129,14 +129,14 @@ class LinearAutoencoderAttention(_Autoencoder):
         )
         self.init_weights()
 
-    def attend(self, x: Tensor) -> Tensor:
+    def factor(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
         resize = torch.jit.is_tracing() or size[1] != self.width
         rows = _resize(x, (size[0], self.width)) if resize else x
         logits = self.mlp(rows)  # (N, C, H, width)
         if resize:
             logits = _resize(logits, size)
-        return x * logits.sigmoid()
+        return logits.sigmoid()
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, check_batch, hidden_width
+from mmattn.layers._gate import ScalingGate, check_batch, hidden_width
 from mmattn.registry import MODELS
 
 __all__ = ['BAM']
@@ -11,7 +11,7 @@ DILATION = 4
 
 
 @MODELS.register_module()
-class BAM(Gate):
+class BAM(ScalingGate):
     """Scales every number of a map by one plus a gate from its channel and its position.
 
     ``out = x * (1 + sigmoid(Mc(x) * Ms(x)))``; Mc is a bottleneck MLP on the global average, Ms a
@@ -56,11 +56,11 @@ class BAM(Gate):
         )
         self.init_weights()
 
-    def attend(self, x: Tensor) -> Tensor:
+    def factor(self, x: Tensor) -> Tensor:
         check_batch(self.channel[1], x.shape[0], 'BAM cannot train on one picture')
         channel = self.channel(x.mean((2, 3), keepdim=True))  # (N, C, 1, 1), eq. 3
         spatial = self.spatial(x)  # (N, 1, H, W), eq. 4
-        return x * (1 + (channel * spatial).sigmoid())  # eq. 1 and 2
+        return 1 + (channel * spatial).sigmoid()  # eq. 1 and 2
 
 
 def _layer(in_channels: int, out_channels: int, dilation: int = 0) -> tuple[nn.Module, ...]:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, check_batch, check_channels, hidden_width
+from mmattn.layers._gate import Gate, ScalingGate, check_batch, check_channels, hidden_width
 from mmattn.registry import MODELS
 
 __all__ = ['CBAM', 'SpatialGate']
@@ -72,7 +72,7 @@ class CBAM(Gate):
         if self.max_pool:
             logits = logits + self.mlp(x.amax((2, 3), keepdim=True))
         x = x * logits.sigmoid()  # eq. 2
-        return x if self.spatial is None else _scale_positions(x, self.spatial)
+        return x if self.spatial is None else x * _position_factor(x, self.spatial)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -81,7 +81,7 @@ class CBAM(Gate):
 
 
 @MODELS.register_module()
-class SpatialGate(Gate):
+class SpatialGate(ScalingGate):
     """The second half of CBAM alone: scales positions by a gate from pooled channels.
 
     ``out = x * sigmoid(BN(conv7x7([max_c x; mean_c x])))``.
@@ -113,8 +113,8 @@ class SpatialGate(Gate):
         self.spatial = _spatial_logits(kernel_size)
         self.init_weights()
 
-    def attend(self, x: Tensor) -> Tensor:
-        return _scale_positions(x, self.spatial)
+    def factor(self, x: Tensor) -> Tensor:
+        return _position_factor(x, self.spatial)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -132,8 +132,8 @@ def _spatial_logits(kernel_size: int) -> nn.Sequential:
     )
 
 
-def _scale_positions(x: Tensor, logits: nn.Module) -> Tensor:
+def _position_factor(x: Tensor, logits: nn.Module) -> Tensor:
     pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)  # (N, 2, H, W)
     refused = "CBAM's spatial gate cannot train on one picture with a 1x1 map"
     check_batch(logits[1], pooled[:, 0].numel(), refused)
-    return x * logits(pooled).sigmoid()  # (N, 1, H, W), eq. 3
+    return logits(pooled).sigmoid()  # (N, 1, H, W), eq. 3

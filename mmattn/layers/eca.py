@@ -4,14 +4,14 @@ import math
 
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, check_channels
+from mmattn.layers._gate import ScalingGate, check_channels
 from mmattn.registry import MODELS
 
 __all__ = ['ECA']
 
 
 @MODELS.register_module()
-class ECA(Gate):
+class ECA(ScalingGate):
     """Scales every channel by a gate from the global averages of its neighbouring channels.
 
     ``out = x * sigmoid(conv1d_k(gap(x)))``, the convolution running along the channels.
@@ -49,10 +49,10 @@ class ECA(Gate):
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
         self.init_weights()
 
-    def attend(self, x: Tensor) -> Tensor:
+    def factor(self, x: Tensor) -> Tensor:
         context = x.mean((2, 3)).unsqueeze(1)  # (N, 1, C)
         gate = self.conv(context).sigmoid().transpose(1, 2)  # (N, C, 1), eq. 7
-        return x * gate.unsqueeze(3)
+        return gate.unsqueeze(3)
 
 
 def psi(in_channels: int) -> int:

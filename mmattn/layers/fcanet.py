@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, at_least_float32, hidden_width
+from mmattn.layers._gate import ScalingGate, at_least_float32, hidden_width
 from mmattn.layers._pool import pool_matrix
 from mmattn.registry import MODELS
 
@@ -20,7 +20,7 @@ SIZES = {256: 56, 512: 28, 1024: 14, 2048: 7}
 
 
 @MODELS.register_module()
-class FcaNet(Gate):
+class FcaNet(ScalingGate):
     """Scales every channel by a gate from one DCT coefficient of each channel.
 
     ``out = x * sigmoid(W2 ReLU(W1 z))`` with ``z_c = sum_hw x_chw B_g(c)hw``: 16 groups of
@@ -71,9 +71,8 @@ class FcaNet(Gate):
         self.fc2 = nn.Conv2d(hidden, in_channels, 1, bias=False)
         self.init_weights()
 
-    def attend(self, x: Tensor) -> Tensor:
-        gate = self.fc2(self.fc1(self._coefficients(x)).relu()).sigmoid()  # eq. 8
-        return x * gate
+    def factor(self, x: Tensor) -> Tensor:
+        return self.fc2(self.fc1(self._coefficients(x)).relu()).sigmoid()  # eq. 8
 
     def _coefficients(self, x: Tensor) -> Tensor:
         """``(N, C, H, W) -> (N, C, 1, 1)``, eq. 6 and 7."""

@@ -1,11 +1,11 @@
-"""Learn to pay attention: summaries of local maps, weighted by a global descriptor."""
+"""Learn to pay attention: local maps weighted by how well they go with a global descriptor."""
 
 from torch import Tensor, nn
 
-from mmattn.layers._gate import check_positive
+from mmattn.layers._gate import ScalingGate, check_positive
 from mmattn.registry import MODELS
 
-__all__ = ['LearnToPay']
+__all__ = ['LearnToPay', 'LearnToPayGate']
 
 COMPATIBILITIES = ('learned', 'dot')
 
@@ -23,7 +23,8 @@ class LearnToPay(nn.Module):
     Differs from the paper: nothing; as in its code it is the projected map that is summed.
 
     It turns a map into a vector and so is no plugin and has no ``init='identity'``:
-    ``mmattn.LearnToPayHead``, which classifies by it, has.
+    ``mmattn.LearnToPayHead``, which classifies by it, and ``mmattn.LearnToPayGate``, which keeps
+    the map, have.
 
     Limits: with the learned compatibility g has no effect and gets no gradient: it adds the same
     ``u . g`` to every score, and a softmax does not see a constant. So it is in the paper's
@@ -87,3 +88,46 @@ class LearnToPay(nn.Module):
         for layer in self.children():
             if isinstance(layer, nn.Conv2d):
                 layer.reset_parameters()
+
+
+@MODELS.register_module()
+class LearnToPayGate(ScalingGate):
+    """Weighs the positions of a map as learn-to-pay attention does, without summing them.
+
+    ``out_p = H W a_p x_p`` with the weights a of ``mmattn.LearnToPay`` between x and its global
+    average: the mean of ``out`` over all positions is the paper's sum, and even weights change
+    nothing.
+
+    Paper: Learn to Pay Attention, arXiv 1804.02391, section 3.1, equations 1 and 2.
+
+    Differs from the paper: our reading for networks that go on with maps, detectors first of
+    all; the paper classifies by the sums (``mmattn.LearnToPayHead``). Its global vector comes
+    from a deeper layer. With the learned compatibility that makes no difference, for the global
+    vector cancels out.
+
+    Limits: products of wide maps are large, so ``'dot'`` starts with nearly all weight on one
+    position; use it with ``init='identity'``.
+
+    Args:
+        in_channels: C.
+        compatibility: ``'learned'`` or ``'dot'`` (``mmattn.LearnToPay``).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+
+    Shape: ``(N, C, H, W) -> (N, C, H, W)``.
+
+    Raises:
+        ValueError: ``in_channels`` below 1, unknown ``compatibility`` or ``init``.
+    """
+
+    _abbr_ = 'learn_to_pay'
+
+    def __init__(
+        self, in_channels: int, compatibility: str = 'learned', init: str = 'paper'
+    ) -> None:
+        super().__init__(init)
+        self.weigh = LearnToPay(in_channels, in_channels, compatibility)
+        self.init_weights()
+
+    def factor(self, x: Tensor) -> Tensor:
+        attn = self.weigh.attention(x, x.mean((2, 3)))
+        return attn * (x.shape[2] * x.shape[3])

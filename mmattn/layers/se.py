@@ -2,14 +2,14 @@
 
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, hidden_width
+from mmattn.layers._gate import ScalingGate, hidden_width
 from mmattn.registry import MODELS
 
 __all__ = ['SE']
 
 
 @MODELS.register_module()
-class SE(Gate):
+class SE(ScalingGate):
     """Scales every channel by a gate computed from all channels' global averages.
 
     ``out = x * sigmoid(W2 ReLU(W1 gap(x)))``.
@@ -43,7 +43,6 @@ class SE(Gate):
         self.fc2 = nn.Conv2d(hidden, in_channels, 1, bias=bias)
         self.init_weights()
 
-    def attend(self, x: Tensor) -> Tensor:
+    def factor(self, x: Tensor) -> Tensor:
         context = x.mean((2, 3), keepdim=True)  # (N, C, 1, 1), eq. 2
-        gate = self.fc2(self.fc1(context).relu()).sigmoid()  # eq. 3
-        return x * gate  # eq. 4
+        return self.fc2(self.fc1(context).relu()).sigmoid()  # eq. 3; times x is eq. 4

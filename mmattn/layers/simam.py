@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from mmattn.layers._gate import Gate, at_least_float32, check_channels
+from mmattn.layers._gate import ScalingGate, at_least_float32, check_channels
 from mmattn.registry import MODELS
 
 __all__ = ['SimAM']
 
 
 @MODELS.register_module()
-class SimAM(Gate):
+class SimAM(ScalingGate):
     """Scales every number of a map by how far it stands out from its channel.
 
     ``out = x * sigmoid(d / (4 (v + lambda)) + 0.5)`` with ``d = (x - mean)^2`` and ``v`` the
@@ -44,13 +44,13 @@ class SimAM(Gate):
             raise ValueError(f'lam must be > 0, got {lam}')
         self.lam = lam
 
-    def attend(self, x: Tensor) -> Tensor:
+    def factor(self, x: Tensor) -> Tensor:
         wide = at_least_float32(x)
         distance = (wide - wide.mean((2, 3), keepdim=True)).square()  # d, (N, C, H, W)
         count = max(x.shape[2] * x.shape[3] - 1, 1)
         variance = distance.sum((2, 3), keepdim=True) / count  # v, (N, C, 1, 1)
         logits = distance / (4 * (variance + self.lam)) + 0.5  # the inverse of eq. 5
-        return x * logits.sigmoid().to(x.dtype)  # eq. 6
+        return logits.sigmoid().to(x.dtype)  # eq. 6
 
     def extra_repr(self) -> str:
         return f'lam={self.lam}'

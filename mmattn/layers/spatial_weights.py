@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, check_channels
+from mmattn.layers._gate import ScalingGate, check_channels
 from mmattn.registry import MODELS
 
 __all__ = ['SpatialWeights']
@@ -12,7 +12,7 @@ BIASES = (0.1, 0.1, 1.0)
 
 
 @MODELS.register_module()
-class SpatialWeights(Gate):
+class SpatialWeights(ScalingGate):
     """Scales every position by one weight, not bounded above, from three 1x1 convolutions.
 
     ``out = x * w`` with ``w = ReLU(c3 ReLU(c2 ReLU(c1 x)))``, one value for each position.
@@ -51,11 +51,10 @@ class SpatialWeights(Gate):
         """The map w, ``(N, C, H, W) -> (N, 1, H, W)``, eq. 1."""
         return self.conv3(self.conv2(self.conv1(x).relu()).relu()).relu()
 
-    def attend(self, x: Tensor) -> Tensor:
+    def factor(self, x: Tensor) -> Tensor:
         weights = self.weights(x)
         fixed = weights.detach()
-        weights = fixed + (weights - fixed) / x.shape[1]  # the same value, its gradient / C, eq. 3
-        return x * weights  # eq. 2
+        return fixed + (weights - fixed) / x.shape[1]  # the same value, its gradient / C, eq. 3
 
     def init_weights(self) -> None:
         super().init_weights()

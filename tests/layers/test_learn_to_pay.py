@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from mmattn.layers import LearnToPay
-from tests.reference.learn_to_pay import learn_to_pay
-from tests.values import check_values, picture, randomise
+from mmattn.layers import LearnToPay, LearnToPayGate
+from tests.reference.learn_to_pay import learn_to_pay, learn_to_pay_gate
+from tests.values import check_gate, check_values, picture, randomise
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -53,3 +53,35 @@ def test_attention_sums_to_one_and_weighs_the_map():
 def test_bad_options(options, match):
     with pytest.raises(ValueError, match=match):
         LearnToPay(**options)
+
+
+@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
+@pytest.mark.parametrize('compatibility', ['learned', 'dot'])
+def test_gate_values(compatibility, training):
+    check_gate(
+        lambda init: LearnToPayGate(4, compatibility, init=init),
+        learn_to_pay_gate,
+        picture(2, 4, 3, 5),
+        training,
+    )
+
+
+@pytest.mark.parametrize('compatibility', ['learned', 'dot'])
+def test_mean_of_the_gated_map_is_the_papers_sum(compatibility):
+    gate = randomise(LearnToPayGate(4, compatibility).double())
+    x = picture(2, 4, 3, 5)
+    torch.testing.assert_close(gate(x).mean((2, 3)), gate.weigh(x, x.mean((2, 3))))
+
+
+def test_even_weights_change_nothing():
+    x = picture(2, 4, 3, 5).float()
+    gate = LearnToPayGate(4)
+    torch.nn.init.zeros_(gate.weigh.score.weight)
+    torch.testing.assert_close(gate(x), x)
+
+
+def test_bad_options_of_the_gate():
+    with pytest.raises(ValueError, match='in_channels must be >= 1, got 0'):
+        LearnToPayGate(0)
+    with pytest.raises(ValueError, match="compatibility must be one of .* got 'sum'"):
+        LearnToPayGate(4, 'sum')

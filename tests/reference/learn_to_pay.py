@@ -11,14 +11,28 @@ def learn_to_pay(local, context, p):
         local = conv2d(local, p['proj.weight'])
     rows = []
     for image, g in zip(local, context):
-        positions = [(i, j) for i in range(image.shape[1]) for j in range(image.shape[2])]
-        if 'score.weight' in p:
-            u = p['score.weight'].flatten()
-            scores = [(u * (image[:, i, j] + g)).sum() for i, j in positions]
-        else:
-            scores = [(image[:, i, j] * g).sum() for i, j in positions]
-        weights = softmax(scores)
+        positions, weights = weigh(image, g, p.get('score.weight'))
         rows.append(sum(a * image[:, i, j] for a, (i, j) in zip(weights, positions)))
+    return torch.stack(rows)
+
+
+def weigh(image, g, u):
+    """Positions of ``(C, H, W)`` and their weights: learned with ``u``, else by products."""
+    positions = [(i, j) for i in range(image.shape[1]) for j in range(image.shape[2])]
+    if u is not None:
+        scores = [(u.flatten() * (image[:, i, j] + g)).sum() for i, j in positions]
+    else:
+        scores = [(image[:, i, j] * g).sum() for i, j in positions]
+    return positions, softmax(scores)
+
+
+def learn_to_pay_gate(x, p):
+    """``(N, C, H, W) -> (N, C, H, W)``: weights of the map with its own mean, times positions."""
+    rows = []
+    for image, g in zip(x, global_mean(x)):
+        positions, weights = weigh(image, g, p.get('weigh.score.weight'))
+        columns = [len(positions) * a * image[:, i, j] for a, (i, j) in zip(weights, positions)]
+        rows.append(torch.stack(columns, 1).view_as(image))
     return torch.stack(rows)
 
 

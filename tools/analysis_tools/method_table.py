@@ -215,8 +215,16 @@ METHODS = (
         RESNET.format('pyramid-c5'),
     ),
     Method(
+        'LearnToPayGate',
+        'weighs positions by a softmax over their scores (learn to pay attention); our reading',
+        '[1804.02391](https://arxiv.org/abs/1804.02391)',
+        'gate',
+        'after C3 to C5',
+        RESNET.format('learn-to-pay-c3-c5'),
+    ),
+    Method(
         'LearnToPayHead',
-        'classifies from attended sums of several maps',
+        'classifies from sums of several maps so weighed, as in the paper',
         '[1804.02391](https://arxiv.org/abs/1804.02391)',
         'head',
         'classifier',

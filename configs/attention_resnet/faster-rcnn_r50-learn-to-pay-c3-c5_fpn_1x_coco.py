@@ -1,0 +1,16 @@
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(
+    backbone=dict(
+        type='mmattn.AttentionResNet',
+        attention=[
+            dict(
+                gate=dict(type='mmattn.LearnToPayGate', init='identity'),
+                position='after_stage',
+                stages=(1, 2, 3),
+            )
+        ],
+    )
+)
