@@ -51,6 +51,9 @@ def main() -> int:
     names = sorted({run.split('.')[0] for run in runs})
     if set(args.only or ()) - set(names):
         parser.error(f'--only takes {", ".join(names)}, got {" ".join(args.only)}')
+    if not args.only:  # the tables of one whole run
+        for old in args.out.glob('[0-9]_*.json'):
+            old.unlink()
     failed = []
     for index, run in enumerate(runs):
         name = run.split('.')[0]

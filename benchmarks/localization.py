@@ -6,12 +6,12 @@ one linear layer behind the maps: no backward pass), "backward" what it does for
 the first with --fuse. "grad-cam" is the package pytorch-grad-cam with the same boxes: five classes
 are one forward pass to know them and five calls; where it is not installed, its columns are empty.
 The second table is the sweep of 1,000 thresholds for MaxBoxAcc and its V2, per map: each mask that
-differs and can still hit, beside every threshold as the authors' code does.
+differs and can still hit, and components of pixels (--sweep-components pixels, where numba is
+installed), beside every threshold as the authors' code does; and the share of equal hits.
 
     python benchmarks/localization.py [--batch 1 8 32] [--classes 1 5] [--json FILE]
 """
 
-import argparse
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import partial
@@ -34,6 +34,10 @@ from mmattn.localization.sweep import (
 from mmattn.utils import fuse
 
 try:
+    from mmattn.localization.flooding import component_ious
+except ImportError:
+    component_ious = None
+try:
     import pytorch_grad_cam
 except ImportError:
     pytorch_grad_cam = None
@@ -42,7 +46,9 @@ HEADER = ['batch', 'classes', 'forward, pictures/s']
 HEADER += [f'{name} / forward' for name in OURS] + [f'{name} / grad-cam' for name in OURS]
 MEASURED = ('mmattn', 'backward', 'grad-cam')  # their peak memory
 HEADER += [f'memory: {name} / forward' for name in MEASURED]
-SWEEP_HEADER = ['maps', 'each threshold, ms', 'each mask, ms', 'times faster', 'same hits']
+SWEEP_HEADER = ['maps', 'each threshold, ms']
+SWEEP_HEADER += ['each mask, ms', 'times faster', 'equal hits']
+SWEEP_HEADER += ['pixels, ms', 'times faster', 'equal hits']
 
 
 def best(count: int, logits: Tensor) -> Tensor:
@@ -117,6 +123,11 @@ def speed_row(batch: int, count: int, repeats: int) -> list:
     return row
 
 
+def sweep_all(ious: Callable, levels: np.ndarray) -> None:
+    for item in levels:
+        ious(item)
+
+
 def sweep_rows(repeats: int, count: int = 6) -> list[list]:
     """Random maps of 7 x 7, the same with few high peaks, and one wide peak with noise."""
     random = torch.rand(count, 7, 7, generator=torch.Generator().manual_seed(0))
@@ -128,17 +139,27 @@ def sweep_rows(repeats: int, count: int = 6) -> list[list]:
     for name, maps in (('random', random), ('peaks', random.pow(4)), ('one peak', peak)):
         levels = stretch(upsample(maps, (224, 224), get_rule('clova-v1'))).to(torch.uint8).numpy()
 
-        def each_mask(levels=levels):
-            return [level_ious(item, truth, floor=min(IOU_THRS)) for item in levels]
-
-        def each_threshold(levels=levels):
-            return [level_ious_every_threshold(item, truth, thresholds) for item in levels]
-
-        pairs = zip(np.array(each_mask())[..., index], np.array(each_threshold()))
-        equal = all(((a >= thr) == (b >= thr)).all() for a, b in pairs for thr in IOU_THRS)
-        times = interleave({'mask': each_mask, 'threshold': each_threshold}, repeats)
-        each = [1e3 * min(times[form]) / count for form in ('threshold', 'mask')]
-        rows.append([name, *each, ratio(times, 'threshold', 'mask'), 'yes' if equal else 'NO'])
+        forms = {
+            'threshold': lambda item: level_ious_every_threshold(item, truth, thresholds),
+            'mask': lambda item: level_ious(item, truth, floor=min(IOU_THRS)),
+        }
+        if component_ious:
+            forms['pixels'] = lambda item: component_ious(item, truth)
+        hits = {}
+        for form, ious in forms.items():
+            found = np.array([ious(item) for item in levels])  # (maps, 2, thresholds)
+            found = found if form == 'threshold' else found[..., index]
+            hits[form] = np.array([found >= thr for thr in IOU_THRS])
+        runs = {form: partial(sweep_all, ious, levels) for form, ious in forms.items()}
+        times = interleave(runs, repeats)
+        row = [name, 1e3 * min(times['threshold']) / count]
+        for form in ('mask', 'pixels'):
+            if form in times:
+                equal = f'{100 * (hits[form] == hits["threshold"]).mean():.2f} %'
+                row += [1e3 * min(times[form]) / count, ratio(times, 'threshold', form), equal]
+            else:
+                row += ['-'] * 3
+        rows.append(row)
     return rows
 
 
@@ -152,8 +173,6 @@ def main() -> None:
     rows = [speed_row(b, k, args.repeats) for b in args.batch for k in args.classes]
     save(args, 'Localization, ResNet-50, 224 x 224', HEADER, rows)
     print()
-    second = args.json and args.json.with_name(f'{args.json.stem}_sweep.json')
-    args = argparse.Namespace(**{**vars(args), 'json': second})
     title = 'Sweep of 1,000 thresholds, 224 x 224, one thread'
     save(args, title, SWEEP_HEADER, sweep_rows(args.repeats))
 

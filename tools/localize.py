@@ -28,6 +28,7 @@ from mmattn.localization.classifiers import count_classes, load_classifier
 from mmattn.localization.evaluate import Settings
 from mmattn.localization.session import localize, show, table
 from mmattn.localization.steps import localize_steps, steps_table
+from mmattn.localization.sweep import COMPONENTS
 from mmattn.utils import fuse
 
 
@@ -72,6 +73,12 @@ def build_parser():
     )
     maps.add_argument('--iou-thr', type=float, default=0.5)
     maps.add_argument('--sweep-step', type=float, default=0.001, help='0: no MaxBoxAcc')
+    maps.add_argument(
+        '--sweep-components',
+        choices=COMPONENTS,
+        default='contours',
+        help='pixels: faster, hits all but equal (needs numba)',
+    )
     prep = parser.add_argument_group('preprocessing (default: from the model)')
     prep.add_argument('--input-size', type=int, nargs='+', metavar='PIXELS', help='side, or H W')
     prep.add_argument('--mean', type=float, nargs=3, metavar=('R', 'G', 'B'), help='0 to 255')
@@ -135,6 +142,7 @@ def make_settings(args):
         maps=args.maps,
         iou_thr=args.iou_thr,
         sweep_step=args.sweep_step,
+        sweep_components=args.sweep_components,
         batch_size=args.batch_size,
     )
 

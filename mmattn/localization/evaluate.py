@@ -27,7 +27,7 @@ from .metrics import LocalizationMetrics
 from .pictures import PictureDataset, collate
 from .results import LOG_NAME, ResultLog, done_keys, log_files, merge_logs
 from .structures import PictureResult
-from .sweep import iou_matrix, sweep
+from .sweep import COMPONENTS, iou_matrix, sweep
 
 _SWEEP_RULE = get_rule('clova-v1')
 
@@ -46,6 +46,8 @@ class Settings:
             for each of the five best classes as well.
         iou_thr: IoU from which a box is right.
         sweep_step: Distance of the MaxBoxAcc thresholds; 0 leaves the sweep out.
+        sweep_components: ``'contours'``, as the authors' code; ``'pixels'``: components of pixels,
+            several times faster, hits all but equal (needs numba).
         batch_size: Pictures a forward pass.
     """
 
@@ -57,6 +59,7 @@ class Settings:
     maps: str = 'true'
     iou_thr: float = 0.5
     sweep_step: float = 0.001
+    sweep_components: str = 'contours'
     batch_size: int = 32
 
     def __post_init__(self):
@@ -70,6 +73,12 @@ class Settings:
             raise ValueError(f'batch size must be at least 1, got {self.batch_size}')
         if self.sweep_step and not 0 < self.sweep_step <= 0.5:
             raise ValueError(f'sweep step must be 0 or in (0, 0.5], got {self.sweep_step}')
+        if self.sweep_components not in COMPONENTS:
+            raise ValueError(
+                f'sweep components must be one of {COMPONENTS}, got {self.sweep_components!r}'
+            )
+        if self.sweep_components == 'pixels':
+            from . import flooding  # noqa: F401  says so where numba is missing
 
 
 class Localizer:
@@ -149,6 +158,9 @@ class Localizer:
         ious = [best_iou(b, picture.boxes_xyxy, geometry, rule) for b in boxes]
         placed = [_rounded(geometry.to_picture(b)) for b in boxes]
         truth = geometry.to_input(picture.boxes_xyxy)
+        swept = {}
+        if levels is not None:
+            swept = sweep(levels, truth, components=self.settings.sweep_components)
         every = self.settings.maps == 'top5'
         return PictureResult(
             key=picture.key,
@@ -159,7 +171,7 @@ class Localizer:
             boxes_xyxy=placed[0],
             class_ious=tuple(ious[1:]) if every else None,
             class_boxes=tuple(placed[1:]) if every else None,
-            sweep=sweep(levels, truth) if levels is not None else {},
+            sweep=swept,
             picture_size=geometry.picture_size,
         )
 

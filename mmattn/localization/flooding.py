@@ -1,46 +1,59 @@
-"""Every threshold at once, compiled: components merged while the level falls (union-find)."""
+"""Every threshold at once, compiled: components merged while the level falls (union-find).
+
+Imported only where it is asked for, since numba is optional.
+"""
 
 import numpy as np
 
 try:
     from numba import njit
-except ImportError:  # numba is optional
-    njit = None
+except ImportError as error:
+    raise ImportError("sweep_components='pixels' needs numba: pip install numba") from error
 
 __all__ = ['component_ious']
 
 DRY = -1
 
 
-def component_ious(levels, truth):
+def _needed():
+    """For every set of wet pixels around one, as bits in circular order, whom to join it with.
+
+    Neighbours next to each other are one component already: one of each run will do.
+    """
+    sets = np.arange(256)
+    wet = sets[:, None] >> np.arange(8) & 1
+    first = wet & (1 - np.roll(wet, 1, axis=1))
+    needed = (first << np.arange(8)).sum(1)
+    needed[255] = 1  # all around: any of them
+    return needed.astype(np.uint8)
+
+
+NEEDED = _needed()
+
+
+def component_ious(levels, boxes_xyxy):
     """Best IoU of the components' boxes with the true boxes at each of the 256 levels.
 
     Pixels join in falling order of value, each to its 8 neighbours that are there, and every
     component keeps its box and its number of pixels: one pass over the map for all thresholds.
 
-    Differs from the paper: the largest component has most pixels, where the authors' code
-    compares the areas inside contours, and a hole's border has no box of its own. The boxes at a
-    level are the same but for such ties and holes.
+    Differs from the paper: the largest component is the one with most pixels, where the authors'
+    code compares the areas inside contours, and holes have no box, where that code takes one
+    around each for V2.
 
     Args:
         levels: Map in whole numbers ``(H, W)`` uint8; level ``l`` selects pixels ``> l``.
-        truth: True boxes ``(G, 4)``, whole input pixels, edges inside.
+        boxes_xyxy: True boxes ``(G, 4)`` in input pixels.
 
     Returns:
         ``(v1, v2)``, each ``(256,)``: for the largest component (the first in reading order on a
         tie), and for the best of all.
-
-    Raises:
-        ImportError: numba is not installed.
     """
-    if njit is None:
-        raise ImportError("components='pixels' needs numba: pip install numba")
-    truth = np.ascontiguousarray(truth, np.float64).reshape(-1, 4)
+    truth = np.trunc(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4))
     return _flood(np.ascontiguousarray(levels, np.uint8), truth)
 
 
-def _compiled(function):
-    return njit(function, nogil=True, cache=True) if njit else function
+_compiled = njit(nogil=True, cache=True)
 
 
 @_compiled
@@ -53,18 +66,19 @@ def _find(parents, pixel):
 
 @_compiled
 def _join(parents, counts, boxes, a, b):
-    """The component of both; the larger one's root is kept."""
-    a, b = _find(parents, a), _find(parents, b)
+    """Make one component of two roots; returns its root, the one of the larger."""
     if a == b:
-        return
+        return a
     if counts[a] < counts[b]:
         a, b = b, a
     parents[b] = a
     counts[a] += counts[b]
-    for edge in range(2):
-        boxes[a, edge] = min(boxes[a, edge], boxes[b, edge])
-        boxes[a, 2 + edge] = max(boxes[a, 2 + edge], boxes[b, 2 + edge])
+    boxes[a, 0] = min(boxes[a, 0], boxes[b, 0])
+    boxes[a, 1] = min(boxes[a, 1], boxes[b, 1])
+    boxes[a, 2] = max(boxes[a, 2], boxes[b, 2])
+    boxes[a, 3] = max(boxes[a, 3], boxes[b, 3])
     boxes[a, 4] = min(boxes[a, 4], boxes[b, 4])
+    return a
 
 
 @_compiled
@@ -82,31 +96,67 @@ def _best_iou(x0, y0, x1, y1, truth):
 
 
 @_compiled
+def _falling_order(levels):
+    """Rows and columns of the pixels, highest value first, in reading order where equal."""
+    starts = np.zeros(257, np.int64)
+    for value in levels.flat:
+        starts[256 - value] += 1
+    starts = np.cumsum(starts)
+    rows, columns = np.empty(levels.size, np.int32), np.empty(levels.size, np.int32)
+    for y in range(levels.shape[0]):
+        for x in range(levels.shape[1]):
+            place = starts[255 - levels[y, x]]
+            rows[place], columns[place] = y, x
+            starts[255 - levels[y, x]] = place + 1
+    return rows, columns
+
+
+@_compiled
 def _flood(levels, truth):
+    """IoU of the largest and of the best component at each level."""
     height, width = levels.shape
-    values = levels.ravel()
-    order = np.argsort(values, kind='mergesort')[::-1]  # highest first
-    parents = np.full(values.size, DRY, np.int32)
-    counts = np.ones(values.size, np.int32)
-    boxes = np.empty((values.size, 5), np.int32)  # x0, y0, x1, y1, first pixel
-    roots = np.empty(values.size, np.int32)
+    row = width + 2  # of a map with a dry pixel around it: every pixel has all neighbours
+    around = np.array([-row - 1, -row, -row + 1, 1, row + 1, row, row - 1, -1])
+    rows, columns = _falling_order(levels)
+    parents = np.full((height + 2) * row, DRY, np.int32)
+    counts = np.empty(parents.size, np.int32)
+    boxes = np.empty((parents.size, 5), np.int32)  # x0, y0, x1, y1, first pixel
+    roots = np.empty(rows.size, np.int32)
     alive, done = 0, 0
     v1 = np.full(256, _best_iou(0, 0, 0, 0, truth))  # nothing selected: a box of one pixel
     v2 = v1.copy()
     for level in range(254, -1, -1):
         first = done
-        while done < order.size and values[order[done]] > level:
-            pixel = order[done]
-            y, x = pixel // width, pixel % width
-            parents[pixel] = pixel
-            boxes[pixel] = (x, y, x, y, pixel)
-            for row in range(max(y - 1, 0), min(y + 2, height)):
-                for column in range(max(x - 1, 0), min(x + 2, width)):
-                    if parents[row * width + column] != DRY:
-                        _join(parents, counts, boxes, pixel, row * width + column)
-            roots[alive] = pixel
-            alive += 1
+        while done < rows.size and levels[rows[done], columns[done]] > level:
+            y, x = rows[done], columns[done]
+            pixel = (y + 1) * row + x + 1
             done += 1
+            wet = 0
+            for i in range(8):
+                wet |= (parents[pixel + around[i]] != DRY) << i
+            wet = NEEDED[wet]
+            if not wet:  # a peak
+                roots[alive] = parents[pixel] = pixel
+                counts[pixel] = 1
+                boxes[pixel, 0] = boxes[pixel, 2] = x
+                boxes[pixel, 1] = boxes[pixel, 3] = y
+                boxes[pixel, 4] = pixel
+                alive += 1
+                continue
+            start = 0
+            while not wet >> start & 1:
+                start += 1
+            root = _find(parents, pixel + around[start])
+            parents[pixel] = root
+            counts[root] += 1
+            boxes[root, 0] = min(boxes[root, 0], x)
+            boxes[root, 1] = min(boxes[root, 1], y)
+            boxes[root, 2] = max(boxes[root, 2], x)
+            boxes[root, 3] = max(boxes[root, 3], y)
+            boxes[root, 4] = min(boxes[root, 4], pixel)
+            for i in range(start + 1, 8):
+                if wet >> i & 1:
+                    root = _join(parents, counts, boxes, root, _find(parents, pixel + around[i]))
         if done == first:
             v1[level], v2[level] = v1[level + 1], v2[level + 1]
             continue
@@ -117,14 +167,14 @@ def _flood(levels, truth):
                 continue
             roots[kept] = root
             kept += 1
-            x0, y0, x1, y1, start = boxes[root]
-            # as the authors' code: one behind the last pixel, but not outside
+            x0, y0, x1, y1, place = boxes[root]
+            # as the authors' code: right and bottom one behind the last pixel, but not outside
             iou = _best_iou(x0, y0, min(x1 + 1, width - 1), min(y1 + 1, height - 1), truth)
             best = max(best, iou)
             if (
                 largest < 0
                 or counts[root] > counts[largest]
-                or (counts[root] == counts[largest] and start < boxes[largest, 4])
+                or (counts[root] == counts[largest] and place < boxes[largest, 4])
             ):
                 largest, v1[level] = root, iou
         alive, v2[level] = kept, best

@@ -55,6 +55,7 @@ def localize(
         model=classifier.name,
         cam=settings.cam,
         rule=asdict(settings.rule),
+        sweep_components=settings.sweep_components,
         preprocess=asdict(classifier.preprocess),
         problems=annotations.problem_counts(),
         baseline=center_baseline(pictures, settings.iou_thr),

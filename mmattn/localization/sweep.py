@@ -6,13 +6,15 @@ numbers, strict ``>``, largest contour (V1) or every contour with hole borders (
 bottom edges at the last pixel, true boxes cut to whole input pixels, IoU with edges inside.
 
 A thousand thresholds give at most 255 different masks, so each mask is looked at once, and none
-above the level from which no box can hit any more; the result is the same.
+above the level from which no box can hit any more; the result is the same. Components of pixels in
+place of contours need one pass over the map (:mod:`mmattn.localization.flooding`).
 """
 
 import cv2
 import numpy as np
 
 LEVELS = 256
+COMPONENTS = ('contours', 'pixels')
 IOU_THRS = (0.3, 0.5, 0.7)
 
 
@@ -134,16 +136,25 @@ def level_ious_every_threshold(levels, boxes_xyxy, thresholds):
     return ious[largest], np.maximum.reduceat(ious, np.cumsum([0, *counts[:-1]]))
 
 
-def sweep(levels, boxes_xyxy, iou_thrs=IOU_THRS):
+def sweep(levels, boxes_xyxy, iou_thrs=IOU_THRS, components='contours'):
     """Hits at every level as text, ready for a line of JSON.
+
+    Args:
+        components: ``'contours'``, exact; ``'pixels'``, faster
+            (:func:`~mmattn.localization.flooding.component_ious` says where it differs).
 
     Returns:
         ``{'v1': [hex, ...], 'v2': [hex, ...]}``: 256 bits per IoU threshold, level 0 first.
     """
-    names = ('v1', 'v2')
+    if components == 'pixels':
+        from .flooding import component_ious
+
+        found = component_ious(levels, boxes_xyxy)
+    else:
+        found = level_ious(levels, boxes_xyxy, floor=min(iou_thrs))
     return {
         name: tuple(pack(ious >= thr) for thr in iou_thrs)
-        for name, ious in zip(names, level_ious(levels, boxes_xyxy, floor=min(iou_thrs)))
+        for name, ious in zip(('v1', 'v2'), found)
     }
 
 

@@ -385,7 +385,7 @@ def test_padding_same():
 
 @pytest.mark.parametrize('norm', ['GN', 'SyncBN', 'none'])
 def test_other_norms(norm):
-    conv = AWConv2d(16, 32, 1, norm=norm)
+    conv = AWConv2d(16, 32, 1, norm=norm, reduction=2)
     if norm == 'SyncBN':
         conv.eval()  # its batch statistics need a process group on a GPU
     a, b = conv.attention(torch.randn(2, 16, 4, 4))

@@ -292,3 +292,58 @@ def test_empty():
     assert summary['images'] == 0
     assert summary['gt_known'] == 0
     assert summary['max_box_acc'] is None
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    hnp.arrays(
+        np.uint8,
+        st.tuples(st.integers(1, 9), st.integers(1, 9)),
+        elements=st.integers(0, 12) | st.integers(0, 255),
+    )
+)
+def test_flooding_equals_flood_fill(levels):
+    flooding = pytest.importorskip('mmattn.localization.flooding')
+    truth = [(1.0, 2.0, 6.0, 7.0), (0.0, 0.0, 3.0, 2.0)]
+    v1, v2 = flooding.component_ious(levels, truth)
+    height, width = levels.shape
+    for level in {0, 255, *levels.ravel().tolist(), *(levels.ravel() // 2).tolist()}:
+        boxes = []  # of the largest component first: sorted keeps reading order
+        for part in sorted(components((levels > level).tolist()), key=len, reverse=True):
+            rows, columns = [p[0] for p in part], [p[1] for p in part]
+            right, bottom = min(max(columns) + 1, width - 1), min(max(rows) + 1, height - 1)
+            boxes.append((min(columns), min(rows), right, bottom))
+        ious = [max(iou(box, t, 1) for t in truth) for box in boxes or [(0, 0, 0, 0)]]
+        assert (v1[level], v2[level]) == pytest.approx((ious[0], max(ious))), level
+
+
+@pytest.mark.parametrize('seed', range(6))
+def test_flooding_of_smooth_maps(seed):
+    """By pixels or by the area inside the contour, the largest is nearly always the same."""
+    pytest.importorskip('numba')
+    levels = smooth_levels(seed)
+    truth = [(5, 8, 30, 40), (20.7, 3.2, 50.9, 25.5)]
+    ours, exact = sweep(levels, truth, components='pixels'), sweep(levels, truth)
+    for mine, theirs in zip(ours['v1'], exact['v1']):
+        assert (unpack(mine) != unpack(theirs)).mean() < 0.04
+    for mine, theirs in zip(ours['v2'], exact['v2']):
+        assert not (unpack(mine) & ~unpack(theirs)).any()  # all that can lack is a hole's border
+
+
+def test_flooding_of_odd_maps():
+    component_ious = pytest.importorskip('mmattn.localization.flooding').component_ious
+    for values in component_ious(np.zeros((8, 8), np.uint8), [(0, 0, 3, 3)]):
+        np.testing.assert_allclose(values, 1 / 16)
+    full = np.full((8, 8), 9, np.uint8)
+    for values in component_ious(full, [(0, 0, 7, 7)]):
+        np.testing.assert_allclose(values, [1] * 9 + [1 / 64] * 247)
+    assert component_ious(full, np.zeros((0, 4)))[0].max() == 0
+
+
+def test_without_numba(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, 'numba', None)
+    monkeypatch.delitem(sys.modules, 'mmattn.localization.flooding', raising=False)
+    with pytest.raises(ImportError, match="sweep_components='pixels' needs numba: pip install"):
+        sweep(np.zeros((4, 4), np.uint8), [(0, 0, 1, 1)], components='pixels')

@@ -192,6 +192,19 @@ def test_results_equal_the_steps_done_by_hand(tmp_path, found):
         assert list(item.top5) == out.logits[0].topk(4).indices.tolist()
 
 
+def test_components_of_pixels(tmp_path, found, monkeypatch):
+    flooding = pytest.importorskip('mmattn.localization.flooding')
+    exact, _ = start(found, tmp_path / 'contours')
+    fast, _ = start(found, tmp_path / 'pixels', sweep_components='pixels')
+    for name in ('max_box_acc', 'max_box_acc_v2'):
+        assert fast.summary()[name] == pytest.approx(exact.summary()[name], abs=0.1)
+    assert exact.summary()['max_box_acc'] > 0
+    monkeypatch.setattr(flooding, 'component_ious', lambda *_: np.zeros((2, 256)))
+    none, _ = start(found, tmp_path / 'none', sweep_components='pixels')
+    assert none.summary()['max_box_acc'] == 0
+    assert start(found, tmp_path / 'again')[0].summary()['max_box_acc'] > 0
+
+
 def test_broken_pictures_are_counted_and_the_run_goes_on(tmp_path, found):
     for index in (0, 5):
         found.pictures[index].path.write_bytes(b'nothing')
@@ -233,6 +246,10 @@ def test_work_dirs_that_cannot_be_used(tmp_path, found):
         (dict(maps='five'), "maps must be 'true' or 'top5', got 'five'"),
         (dict(batch_size=0), 'batch size must be at least 1, got 0'),
         (dict(sweep_step=0.9), r'sweep step must be 0 or in \(0, 0.5\], got 0.9'),
+        (
+            dict(sweep_components='parts'),
+            r"sweep components must be one of \('contours', 'pixels'\), got 'parts'",
+        ),
     ],
 )
 def test_wrong_settings(values, message):

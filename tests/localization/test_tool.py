@@ -59,6 +59,7 @@ def test_all_options(tmp_path):
     flags = '--cam layercam --rule cam-0.30 --target-layer 3 --steps mean --maps top5'
     flags += ' --iou-thr 0.4 --sweep-step 0 --input-size 40 48 --mean 1 2 3 --std 4 5 6'
     flags += ' --interpolation bicubic --crop-from 56 --batch-size 5 --device cpu'
+    flags += ' --sweep-components pixels'
     assert basic(tmp_path, *flags.split()) == 0
     summary = json.loads((tmp_path / 'out/summary.json').read_text())
     assert summary['cam'] == 'layercam'
@@ -67,6 +68,7 @@ def test_all_options(tmp_path):
     assert summary['rule']['threshold'] == 0.30
     assert summary['iou_thr'] == 0.4
     assert summary['max_box_acc'] is None
+    assert summary['sweep_components'] == 'pixels'
     assert summary['preprocess'] == dict(
         input_size=[40, 48],
         mean=[1, 2, 3],
