@@ -78,7 +78,6 @@ setup(
         'openmmlab': ['mmengine>=0.10', 'mmcv>=2.0.1,<2.2', 'mmdet>=3.2', 'numpy<2'],
         'cls': ['onedl-mmpretrain>=1.3'],
         'demo': ['scikit-learn', 'matplotlib'],
-        'fast': ['numba', 'faster-coco-eval'],
         'dev': ['pytest', 'hypothesis', 'ruff', 'coverage', 'pre-commit'],
     },
     cmdclass={'build_py': BuildPyWithMim},

@@ -15,31 +15,37 @@ __all__ = ['component_ious']
 DRY = -1
 
 
-def _needed():
-    """For every set of wet pixels around one, as bits in circular order, whom to join it with.
-
-    Neighbours next to each other are one component already: one of each run will do.
-    """
-    sets = np.arange(256)
-    wet = sets[:, None] >> np.arange(8) & 1
-    first = wet & (1 - np.roll(wet, 1, axis=1))
-    needed = (first << np.arange(8)).sum(1)
-    needed[255] = 1  # all around: any of them
-    return needed.astype(np.uint8)
+# Tables by the set of wet pixels around one: eight bits in circular order, corners first.
+_WET = np.arange(256)[:, None] >> np.arange(8) & 1
 
 
-NEEDED = _needed()
+def _joins(neighbours):
+    """With whom to join a pixel, as bits: one of each run of neighbours that are connected."""
+    joins = np.zeros(256, np.int64)
+    for wet, inside in enumerate(_WET):
+        for i, before in zip(neighbours, np.roll(neighbours, 1)):
+            gap = [inside[j % 8] for j in range(before, i if i > before else i + 8)]
+            joins[wet] |= (inside[i] and not all(gap)) << i
+        if all(inside[i] for i in neighbours):  # all around: any of them
+            joins[wet] |= 1 << neighbours[0]
+    return joins.astype(np.uint8)
+
+
+EIGHT, FOUR = _joins([0, 1, 2, 3, 4, 5, 6, 7]), _joins([1, 3, 5, 7])
+# What a pixel adds to "components less holes" (Yokoi's connectivity number).
+_DRY = 1 - np.concatenate([_WET, _WET[:, :2]], 1)
+EULER = 1 - sum(_DRY[:, i] * (1 - _DRY[:, i + 1] * _DRY[:, (i + 2) % 8]) for i in (1, 3, 5, 7))
 
 
 def component_ious(levels, boxes_xyxy):
     """Best IoU of the components' boxes with the true boxes at each of the 256 levels.
 
     Pixels join in falling order of value, each to its 8 neighbours that are there, and every
-    component keeps its box and its number of pixels: one pass over the map for all thresholds.
+    component keeps its box and its number of pixels: one pass over the map for all thresholds. A
+    second one, from below and with 4 neighbours, finds the holes where there are any.
 
     Differs from the paper: the largest component is the one with most pixels, where the authors'
-    code compares the areas inside contours, and holes have no box, where that code takes one
-    around each for V2.
+    code compares the areas inside contours.
 
     Args:
         levels: Map in whole numbers ``(H, W)`` uint8; level ``l`` selects pixels ``> l``.
@@ -47,10 +53,15 @@ def component_ious(levels, boxes_xyxy):
 
     Returns:
         ``(v1, v2)``, each ``(256,)``: for the largest component (the first in reading order on a
-        tie), and for the best of all.
+        tie), and for the best of all and of the borders of holes.
     """
     truth = np.trunc(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4))
-    return _flood(np.ascontiguousarray(levels, np.uint8), truth)
+    levels = np.ascontiguousarray(levels, np.uint8)
+    v1, v2, top = _flood(levels, truth, False, 0)
+    if top >= 0:  # value <= l is 255 - value > 254 - l
+        _, holes, _ = _flood(255 - levels, truth, True, 254 - top)
+        np.maximum(v2[: top + 1], holes[254 - top : 255][::-1], out=v2[: top + 1])
+    return v1, v2
 
 
 _compiled = njit(nogil=True, cache=True)
@@ -112,8 +123,15 @@ def _falling_order(levels):
 
 
 @_compiled
-def _flood(levels, truth):
-    """IoU of the largest and of the best component at each level."""
+def _flood(levels, truth, holes, last):
+    """IoU of the largest and of the best component at each level down to ``last``.
+
+    With ``holes`` pixels have 4 neighbours, components at the picture's border do not count, and
+    the box is that of the pixels around the component.
+
+    Returns:
+        ``(v1, v2, top)``: and the highest level at which a component has a hole, or -1.
+    """
     height, width = levels.shape
     row = width + 2  # of a map with a dry pixel around it: every pixel has all neighbours
     around = np.array([-row - 1, -row, -row + 1, 1, row + 1, row, row - 1, -1])
@@ -122,10 +140,13 @@ def _flood(levels, truth):
     counts = np.empty(parents.size, np.int32)
     boxes = np.empty((parents.size, 5), np.int32)  # x0, y0, x1, y1, first pixel
     roots = np.empty(rows.size, np.int32)
-    alive, done = 0, 0
-    v1 = np.full(256, _best_iou(0, 0, 0, 0, truth))  # nothing selected: a box of one pixel
+    joins = FOUR if holes else EIGHT
+    margin = 1 if holes else 0
+    alive, done, euler, top = 0, 0, 0, -1
+    # nothing selected: a box of one pixel
+    v1 = np.full(256, 0.0 if holes else _best_iou(0, 0, 0, 0, truth))
     v2 = v1.copy()
-    for level in range(254, -1, -1):
+    for level in range(254, last - 1, -1):
         first = done
         while done < rows.size and levels[rows[done], columns[done]] > level:
             y, x = rows[done], columns[done]
@@ -134,7 +155,8 @@ def _flood(levels, truth):
             wet = 0
             for i in range(8):
                 wet |= (parents[pixel + around[i]] != DRY) << i
-            wet = NEEDED[wet]
+            euler += EULER[wet]
+            wet = joins[wet]
             if not wet:  # a peak
                 roots[alive] = parents[pixel] = pixel
                 counts[pixel] = 1
@@ -168,8 +190,11 @@ def _flood(levels, truth):
             roots[kept] = root
             kept += 1
             x0, y0, x1, y1, place = boxes[root]
+            if holes and (x0 == 0 or y0 == 0 or x1 == width - 1 or y1 == height - 1):
+                continue
             # as the authors' code: right and bottom one behind the last pixel, but not outside
-            iou = _best_iou(x0, y0, min(x1 + 1, width - 1), min(y1 + 1, height - 1), truth)
+            right, bottom = min(x1 + margin + 1, width - 1), min(y1 + margin + 1, height - 1)
+            iou = _best_iou(x0 - margin, y0 - margin, right, bottom, truth)
             best = max(best, iou)
             if (
                 largest < 0
@@ -178,4 +203,6 @@ def _flood(levels, truth):
             ):
                 largest, v1[level] = root, iou
         alive, v2[level] = kept, best
-    return v1, v2
+        if kept > euler and top < 0:
+            top = level
+    return v1, v2, top
