@@ -26,16 +26,20 @@ QUICK = (
     'coco_eval.py --pictures 500',
     'growth.py --repeats 1 --sizes 224 448 --batches 1 8',
 )
+AW = 'aw "aw, recompute" "aw, naive"'
 FULL = (
-    'resnet50.py',
-    'resnet50.py --batch 32 --repeats 3 --only aw "aw, recompute"',
-    'aw_conv.py',
-    'detector.py',
-    'tdam.py',
-    'ssia.py',
-    'localization.py',
-    'coco_eval.py',
-    'growth.py --plot {out}/growth.png',
+    f'resnet50.py --repeats 7 --only {AW} "aw, fused" "plain, fused" se cbam',
+    f'resnet50.py --repeats 3 --threads 1 --only {AW} "aw, fused" "plain, fused" se cbam',
+    f'resnet50.py --repeats 3 --batch 32 --only {AW}',
+    'resnet50.py --repeats 3',
+    'aw_conv.py --repeats 5',
+    'detector.py --repeats 3',
+    'tdam.py --repeats 5',
+    'ssia.py --repeats 7',
+    'localization.py --repeats 3 --batch 8 32',
+    'localization.py --repeats 3 --batch 8 --threads 1',
+    'coco_eval.py --threads 1',
+    'growth.py --repeats 1 --plot {out}/growth.png',
 )
 
 
@@ -52,14 +56,14 @@ def main() -> int:
     if set(args.only or ()) - set(names):
         parser.error(f'--only takes {", ".join(names)}, got {" ".join(args.only)}')
     if not args.only:  # the tables of one whole run
-        for old in args.out.glob('[0-9]_*.json'):
+        for old in args.out.glob('[0-9]*_*.json'):
             old.unlink()
     failed = []
     for index, run in enumerate(runs):
         name = run.split('.')[0]
         if args.only and name not in args.only:
             continue
-        target = args.out / f'{index}_{name}.json'
+        target = args.out / f'{index:02}_{name}.json'
         target.unlink(missing_ok=True)  # a table is of this run or not there
         script, *options = shlex.split(run.format(out=args.out))
         print(f'\n## python benchmarks/{run}\n', flush=True)
