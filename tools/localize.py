@@ -193,6 +193,8 @@ def choose_device(args):
             device = torch.device(args.device)
         except RuntimeError as error:
             raise ValueError(f'device: {args.device!r} is not known to torch') from error
+        if device.type == 'meta':
+            raise ValueError('device: meta holds no numbers; use cpu or cuda')
         if device.type == 'cuda' and not torch.cuda.is_available():
             raise ValueError(f'device: {args.device} is not there; use cpu')
         return device
@@ -259,6 +261,7 @@ def main(argv=None):
         device = choose_device(args)
         work_dir = work_dir_of(args)
         steps = at_each_step(classifier) if args.steps == 'all' else []
+        classes = count_classes(classifier)
         if args.show:
             calls = 'last' if steps else args.steps
             for file, name, score, boxes in show(
@@ -272,7 +275,6 @@ def main(argv=None):
                 "steps must be 'last' or 'mean' in an evaluation of a network without top-down "
                 "blocks, got 'all'"
             )
-        classes = count_classes(classifier)
         annotations = load_annotations(
             args.annotations, args.images, args.format, args.synsets, args.split, classes
         )

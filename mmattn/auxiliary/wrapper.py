@@ -60,10 +60,11 @@ class SSIA:
     Shape: as the wrapped model.
 
     Raises:
-        TypeError: an unknown option.
+        TypeError: an unknown option, ``model`` or ``taps`` of another type.
         ValueError: a tap that is no stage or module or gives no ``(N, C, H, W)`` map, taps or a
-            pair in the wrong order, an option out of range; in training, a low map that no
-            gradient passes (a frozen stage, or the inside of a checkpointed block).
+            pair in the wrong order, an option out of range, a ``sample`` the model cannot take; in
+            training, a low map that no gradient passes (a frozen stage, or the inside of a
+            checkpointed block).
     """
 
     def __new__(cls, model, *args, data_preprocessor=None, **kwargs):
@@ -86,6 +87,8 @@ class SSIA:
         data_preprocessor: dict | None = None,
         **block,
     ) -> None:
+        if not isinstance(taps, Sequence) or isinstance(taps, str):
+            raise TypeError(f'taps must be a list of numbers or names, got {taps!r}')
         names = [_module_name(self, tap) for tap in taps]
         sizes = _trial(self, names, sample)
         pairs = _pairs(list(taps), scheme)
@@ -301,12 +304,21 @@ def _trial(net: nn.Module, names: list, sample: tuple) -> list[tuple[int, int, i
         ValueError: a tap gives no map, or runs before the one in front of it.
     """
     like = next(net.parameters())
+    try:
+        x = torch.zeros(1, *sample, device=like.device, dtype=like.dtype)
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f'sample must be (channels, height, width), got {sample!r}') from error
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
         with torch.no_grad(), _watch(net, names) as pooled:
-            x = torch.zeros(1, *sample, device=like.device, dtype=like.dtype)
             getattr(net, 'extract_feat', net)(x)
+    except RuntimeError as error:
+        reason = str(error).split('\n')[0]
+        raise ValueError(
+            f'sample must be a picture {net._host_class.__name__} can take, got {sample!r}: '
+            f'{reason}'
+        ) from error
     finally:
         for module, mode in modes:
             module.training = mode

@@ -315,6 +315,10 @@ def test_the_trial_run_leaves_no_trace():
         (dict(lambda_s=-1), ValueError, 'lambda_s must be >= 0, got -1'),
         (dict(warmup=-1), ValueError, 'warmup must be >= 0, got -1'),
         (dict(lamda_s=1), TypeError, "unexpected keyword argument 'lamda_s'"),
+        (dict(taps=3), TypeError, 'taps must be a list of numbers or names, got 3'),
+        (dict(taps='backbone'), TypeError, "taps must be a list .* got 'backbone'"),
+        (dict(sample=224), ValueError, r'sample must be \(channels, height, width\), got 224'),
+        (dict(sample=(5, 8, 8)), ValueError, r'ToyClassifier can take, got \(5, 8, 8\): Given'),
         (dict(model='ResNet'), TypeError, r'model must be a config \(dict\), got str'),
     ],
 )

@@ -143,6 +143,7 @@ def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
         (['--input-size', '1', '2', '3'], r'one or two numbers, got \[1, 2, 3\]'),
         (['--crop-from', '8'], 'crop-from must be at least the input size 32, got 8'),
         (['--device', 'tpu9'], "device: 'tpu9' is not known to torch"),
+        (['--device', 'meta'], 'device: meta holds no numbers'),
         (['--workers', '-1'], 'workers must be 0 or more, got -1'),
         (['--config', 'nope.py'], 'config nope.py does not exist'),
         (['--steps', 'all'], "steps must be 'last' or 'mean'"),
@@ -238,3 +239,9 @@ def test_the_file_runs_as_a_script(tmp_path):
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith('localize: model must be one of')
     assert 'Traceback' not in done.stderr
+
+
+def test_show_wants_a_classifier(tmp_path, capsys):
+    picture(tmp_path / 'a.png', 40, 40)
+    assert call('python:torch.nn:Identity', '--show', tmp_path / 'a.png') == 2
+    assert 'must return scores of shape (N, classes), got (1, 3, ' in capsys.readouterr().err
