@@ -34,8 +34,8 @@ class NaiveConv2d(AWConv2d):
     """Takes the scaled weights of all pictures at once, whatever the shape."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        where = (self.stride, self.padding, self.dilation, self.groups)
-        return aw_engine.per_sample(x, self.weight, self.attention(x), *where)
+        where = aw_engine.Where(self.stride, self.padding, self.dilation, self.groups)
+        return aw_engine.per_sample(x, self.weight, self.attention(x), where)
 
 
 def measure(shape: tuple, batch: int, repeats: int) -> list[float]:

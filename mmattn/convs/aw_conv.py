@@ -5,7 +5,7 @@ from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmattn.convs.aw_engine import aw_conv2d
+from mmattn.convs.aw_engine import Where, aw_conv2d
 from mmattn.identity import make_gamma
 from mmattn.layers._gate import check_positive
 from mmattn.layers._pool import adaptive_avg_pool2d
@@ -128,8 +128,8 @@ def convolve_attended(conv: nn.Conv2d, x: Tensor, attn: Tensor, recompute: bool 
         mode = 'constant' if conv.padding_mode == 'zeros' else conv.padding_mode
         x = F.pad(x, conv._reversed_padding_repeated_twice, mode=mode)
         padding = (0, 0)
-    where = (conv.stride, padding, conv.dilation)
-    out = aw_conv2d(x, conv.weight, attn, *where, conv.groups, recompute)
+    where = Where(conv.stride, padding, conv.dilation, conv.groups)
+    out = aw_conv2d(x, conv.weight, attn, where, recompute)
     if conv.bias is not None:
         out = out + conv.bias.to(out.dtype)[:, None, None]
     return out

@@ -22,6 +22,7 @@ right at any batch size.
 """
 
 import itertools
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +32,7 @@ from torch.autograd import Function
 from mmattn.layers._gate import at_least_float32, is_capturing
 
 __all__ = [
+    'Where',
     'aw_conv2d',
     'gather_taps',
     'gemm_taps',
@@ -43,15 +45,17 @@ __all__ = [
 Pair = tuple[int, int]
 
 
+class Where(NamedTuple):
+    """Where kernels are put: the arguments of ``conv2d`` behind the bias."""
+
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int = 1
+
+
 def aw_conv2d(
-    x: Tensor,
-    weight: Tensor,
-    attn: Tensor,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-    recompute: bool = False,
+    x: Tensor, weight: Tensor, attn: Tensor, where: Where, recompute: bool = False
 ) -> Tensor:
     """Pick the cheapest exact form for this call.
 
@@ -63,44 +67,27 @@ def aw_conv2d(
     Args:
         recompute: compute the taps again in the backward pass instead of keeping them.
     """
-    args = (x, weight, attn, stride, padding, dilation, groups)
     if attn.shape[2] == 1 and weight.shape[2:] == (1, 1):
-        return output_gate(*args)
+        return output_gate(x, weight, attn, where)
     if is_capturing() or x.shape[0] == 0:  # no pictures are no groups either
-        return per_tap(*args)
-    if x.shape[0] == 1 or groups > 1 or attn.shape[2] > 1:
-        return per_sample(*args)
-    height, width = output_size(x, weight, stride, padding, dilation)
+        return per_tap(x, weight, attn, where)
+    if x.shape[0] == 1 or where.groups > 1 or attn.shape[2] > 1:
+        return per_sample(x, weight, attn, where)
+    height, width = output_size(x, weight, where)
     if 2 * height * width > x.shape[1]:
-        return rescaled(*args)
-    if stride == (1, 1) and dilation == (1, 1):
-        return gemm_taps(*args, recompute)
-    return gather_taps(*args, recompute)
+        return rescaled(x, weight, attn, where)
+    if where.stride == where.dilation == (1, 1):
+        return gemm_taps(x, weight, attn, where, recompute)
+    return gather_taps(x, weight, attn, where, recompute)
 
 
-def output_gate(
-    x: Tensor,
-    weight: Tensor,
-    attn: Tensor,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Tensor:
+def output_gate(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
     """1x1 kernels, attention shared by all input channels: ``(1 + attn) * conv2d(x, weight)``."""
-    out = F.conv2d(x, weight, None, stride, padding, dilation, groups)
+    out = F.conv2d(x, weight, None, *where)
     return out * (1 + attn[:, :, 0])  # (N, C2, Ho, Wo) * (N, C2, 1, 1)
 
 
-def per_sample(
-    x: Tensor,
-    weight: Tensor,
-    attn: Tensor,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Tensor:
+def per_sample(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
     """One grouped convolution, a group for each picture; holds N scaled copies of the weight."""
     num, c1, height, width = x.shape
     c2, per_group, kh, kw = weight.shape
@@ -108,23 +95,17 @@ def per_sample(
         attn = attn.repeat_interleave(per_group // attn.shape[2], 2)  # (N, C2, C1/groups, h, w)
     scaled = ((1 + attn) * weight).reshape(num * c2, per_group, kh, kw)
     merged = x.reshape(1, num * c1, height, width)
-    out = F.conv2d(merged, scaled.to(x.dtype), None, stride, padding, dilation, num * groups)
+    groups = num * where.groups
+    out = F.conv2d(merged, scaled.to(x.dtype), None, *where[:3], groups)
     return out.reshape(num, c2, *out.shape[2:])
 
 
-def per_tap(
-    x: Tensor,
-    weight: Tensor,
-    attn: Tensor,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Tensor:
+def per_tap(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
     """One 1x1 convolution for each kernel position (and input block), scaled and summed.
 
     No weight is copied per picture. Lower precisions are summed in float32.
     """
+    stride, padding, dilation, groups = where
     x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
     kh, kw = weight.shape[2:]
     rows = x.shape[2] - dilation[0] * (kh - 1)  # where a tap may start, before the stride
@@ -144,56 +125,34 @@ def per_tap(
     return total.to(tap.dtype)
 
 
-def rescaled(
-    x: Tensor,
-    weight: Tensor,
-    attn: Tensor,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-) -> Tensor:
+def rescaled(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
     """A convolution for each picture with weights scaled again in the backward pass.
 
     For ``groups=1`` and G = 1, as the two below.
     """
-    return _Rescaled.apply(to_autocast(x), weight, 1 + attn, (stride, padding, dilation))
+    return _Rescaled.apply(to_autocast(x), weight, 1 + attn, where)
 
 
 def gemm_taps(
-    x: Tensor,
-    weight: Tensor,
-    attn: Tensor,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-    recompute: bool = False,
+    x: Tensor, weight: Tensor, attn: Tensor, where: Where, recompute: bool = False
 ) -> Tensor:
     """All kernel positions in one matrix product, then scaled, shifted and summed.
 
     For stride and dilation 1.
     """
-    return _GemmTaps.apply(to_autocast(x), weight, 1 + attn, padding, recompute)
+    return _GemmTaps.apply(to_autocast(x), weight, 1 + attn, where, recompute)
 
 
 def gather_taps(
-    x: Tensor,
-    weight: Tensor,
-    attn: Tensor,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
-    recompute: bool = False,
+    x: Tensor, weight: Tensor, attn: Tensor, where: Where, recompute: bool = False
 ) -> Tensor:
     """A matrix product for each kernel position over the input positions it meets."""
-    where = (stride, padding, dilation)
     return _GatherTaps.apply(to_autocast(x), weight, 1 + attn, where, recompute)
 
 
-def output_size(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Pair:
+def output_size(x: Tensor, weight: Tensor, where: Where) -> Pair:
     """Height and width of the convolution's output."""
+    stride, padding, dilation, _ = where
     return tuple(
         (x.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1)
         // stride[i]
@@ -222,7 +181,7 @@ class _Rescaled(Function):
     def forward(ctx, x, weight, scale, where):
         ctx.save_for_backward(x, weight, scale)
         ctx.where = where
-        size = (len(x), len(weight), *output_size(x, weight, *where))
+        size = (len(x), len(weight), *output_size(x, weight, where))
         like = dict(dtype=x.dtype, device=x.device)
         out = torch.empty(size, memory_format=_format(x, weight), **like)
         for n, factor in enumerate(scale):
@@ -233,7 +192,7 @@ class _Rescaled(Function):
     def backward(ctx, grad):
         x, weight, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself will be differentiated
-            return *_by_taps(ctx, grad, *ctx.where), None
+            return *_by_taps(ctx, grad), None
         need_x, need_weight, need_scale, _ = ctx.needs_input_grad
         grad_x = torch.empty_like(x) if need_x else None
         grad_weight = torch.zeros_like(weight) if need_weight else None
@@ -244,7 +203,7 @@ class _Rescaled(Function):
                 x[n : n + 1],
                 (weight * factor).to(x.dtype),
                 None,
-                *ctx.where,
+                *ctx.where[:3],
                 False,
                 (0, 0),
                 1,
@@ -263,12 +222,12 @@ class _GemmTaps(Function):
     """``scale`` is ``1 + attn``; see :func:`gemm_taps`. Maps are (N, H, W, C) inside."""
 
     @staticmethod
-    def forward(ctx, x, weight, scale, padding, recompute):
+    def forward(ctx, x, weight, scale, where, recompute):
         taps = _all_taps(x, weight)
         ctx.save_for_backward(x, weight, scale, *(() if recompute else (taps,)))
-        ctx.padding = padding
-        out = _accumulator(x, weight, output_size(x, weight, (1, 1), padding, (1, 1)))
-        for t, (source, target) in enumerate(_shifts(x, out, weight, padding)):
+        ctx.where = where
+        out = _accumulator(x, weight, where)
+        for t, (source, target) in enumerate(_shifts(x, out, weight, where.padding)):
             out[target].addcmul_(at_least_float32(taps[source][..., t, :]), _factor(scale, t, out))
         return _to_nchw(out, x)
 
@@ -276,12 +235,12 @@ class _GemmTaps(Function):
     def backward(ctx, grad):
         x, weight, scale, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself will be differentiated
-            return *_by_taps(ctx, grad, (1, 1), ctx.padding, (1, 1)), None, None
+            return *_by_taps(ctx, grad), None, None
         taps = kept[0] if kept else _all_taps(x, weight)
         of_taps = torch.empty_like(taps) if kept else taps  # a second copy is ours to overwrite
         of_scale = scale.new_empty(scale.shape)
         grad = _to_nhwc(grad)
-        for t, (source, target) in enumerate(_shifts(x, grad, weight, ctx.padding)):
+        for t, (source, target) in enumerate(_shifts(x, grad, weight, ctx.where.padding)):
             part, tap = grad[target], taps[source][..., t, :]
             of_scale.flatten(2)[..., t] = (at_least_float32(part) * tap).sum((1, 2))
             of_taps[..., t, :] = 0
@@ -298,8 +257,8 @@ class _GatherTaps(Function):
 
     @staticmethod
     def forward(ctx, x, weight, scale, where, recompute):
-        out = _accumulator(x, weight, output_size(x, weight, *where))
-        padded, kept = _pad_nhwc(x, where[1]), []
+        out = _accumulator(x, weight, where)
+        padded, kept = _pad_nhwc(x, where.padding), []
         kernels = _pack(weight, x.dtype)
         for t, window in enumerate(_windows(padded, out, weight, where)):
             tap = (window.flatten(0, 2) @ kernels[t].t()).view_as(out)  # torch may batch 4-D ones
@@ -314,8 +273,8 @@ class _GatherTaps(Function):
     def backward(ctx, grad):
         x, weight, scale, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself will be differentiated
-            return *_by_taps(ctx, grad, *ctx.where), None, None
-        padded, grad = _pad_nhwc(x, ctx.where[1]), _to_nhwc(grad)
+            return *_by_taps(ctx, grad), None, None
+        padded, grad = _pad_nhwc(x, ctx.where.padding), _to_nhwc(grad)
         kernels = _pack(weight, x.dtype)
         of_kernels, of_scale = torch.empty_like(kernels), scale.new_empty(scale.shape)
         of_padded = torch.zeros_like(padded)
@@ -328,16 +287,16 @@ class _GatherTaps(Function):
             of_kernels[t] = of_tap.t() @ window
             target = next(into)
             target += (of_tap @ kernels[t]).view(target.shape)
-        (top, left), (height, width) = ctx.where[1], x.shape[2:]
+        (top, left), (height, width) = ctx.where.padding, x.shape[2:]
         of_x = of_padded[:, top : top + height, left : left + width]
         return _to_nchw(of_x, x), _unpack(of_kernels, weight), of_scale, None, None
 
 
-def _by_taps(ctx, grad: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> list[Tensor]:
+def _by_taps(ctx, grad: Tensor) -> list[Tensor]:
     """The gradients of x, weight and scale in operators that can be differentiated again."""
     inputs = [saved.view_as(saved) for saved in ctx.saved_tensors[:3]]  # scale depends on x
     x, weight, scale = inputs
-    out = per_tap(x, weight, scale - 1, stride, padding, dilation, 1)
+    out = per_tap(x, weight, scale - 1, ctx.where)
     wanted = [i for i in range(3) if ctx.needs_input_grad[i]]
     found = torch.autograd.grad(out, [inputs[i] for i in wanted], grad, create_graph=True)
     grads = dict(zip(wanted, found))
@@ -377,9 +336,10 @@ def _factor(scale: Tensor, t: int, like: Tensor) -> Tensor:
     return scale.flatten(2)[:, None, None, :, t].to(like.dtype)
 
 
-def _accumulator(x: Tensor, weight: Tensor, size: Pair) -> Tensor:
+def _accumulator(x: Tensor, weight: Tensor, where: Where) -> Tensor:
     """Zeros (N, Ho, Wo, C2), to sum taps in."""
     dtype = torch.promote_types(x.dtype, torch.float32)
+    size = output_size(x, weight, where)
     return x.new_zeros(len(x), *size, len(weight), dtype=dtype)
 
 
@@ -407,9 +367,9 @@ def _pad_nhwc(x: Tensor, padding: Pair) -> Tensor:
     return F.pad(x.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
 
 
-def _windows(padded: Tensor, out: Tensor, weight: Tensor, where: tuple[Pair, Pair, Pair]):
+def _windows(padded: Tensor, out: Tensor, weight: Tensor, where: Where):
     """For each kernel position, the view of ``padded`` that ``out`` meets: (N, Ho, Wo, C1)."""
-    stride, _, dilation = where
+    stride, _, dilation, _ = where
     for shift in itertools.product(*(range(size) for size in weight.shape[2:])):
         starts = [shift[i] * dilation[i] for i in range(2)]
         stops = [starts[i] + (out.shape[1 + i] - 1) * stride[i] + 1 for i in range(2)]

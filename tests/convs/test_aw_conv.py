@@ -155,7 +155,7 @@ def path_cases():
 
 def use_path(monkeypatch, path, recompute=False):
     def only(*args):
-        return PATHS[path](*args[:7], *([recompute] if path in RECOMPUTING else []))
+        return PATHS[path](*args[:4], *([recompute] if path in RECOMPUTING else []))
 
     monkeypatch.setattr('mmattn.convs.aw_conv.aw_conv2d', only)
 
@@ -466,8 +466,9 @@ def test_autocast_sums_taps_in_float32():
     assert out.dtype == torch.bfloat16
     assert (out.float() - exact).abs().max() < 0.02 * exact.abs().max()
     attn = torch.rand(2, 16, 1, 3, 3)
-    taps = aw_engine.per_tap(x.bfloat16(), conv.weight.bfloat16(), attn, (1, 1), (1, 1), (1, 1), 1)
-    exact = aw_engine.per_tap(x, conv.weight, attn, (1, 1), (1, 1), (1, 1), 1)
+    where = aw_engine.Where((1, 1), (1, 1), (1, 1))
+    taps = aw_engine.per_tap(x.bfloat16(), conv.weight.bfloat16(), attn, where)
+    exact = aw_engine.per_tap(x, conv.weight, attn, where)
     assert taps.dtype == torch.bfloat16
     assert (taps.float() - exact).abs().max() < 0.01 * exact.abs().max()
 
@@ -517,6 +518,18 @@ def test_no_pictures(kernel_size, options):
     """A head may see no proposals; a plain convolution takes that."""
     conv = AWConv2d(4, 8, kernel_size, padding=kernel_size // 2, **options).eval()
     assert conv(torch.randn(0, 4, 5, 6)).shape == (0, 8, 5, 6)
+
+
+def test_a_frozen_layer_gathers_in_plain_products(monkeypatch):
+    """torch may turn a 4-D by 2-D product without gradients into a slow batched one."""
+    conv = AWConv2d(16, 8, 3, padding=1, stride=2).eval().requires_grad_(False)
+    shapes = []
+    matmul = torch.Tensor.__matmul__
+    monkeypatch.setattr(
+        torch.Tensor, '__matmul__', lambda a, b: shapes.append(a.dim()) or matmul(a, b)
+    )
+    conv(torch.randn(2, 16, 4, 4))
+    assert shapes == [2] * 9
 
 
 def test_depthwise_takes_the_weights(monkeypatch):
