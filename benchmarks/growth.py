@@ -81,13 +81,13 @@ def plot(rows: list[list], sizes: list[int], batches: list[int], path: Path) -> 
                     if line[0] == name and (batch == 1 if column == 0 else side == 224)
                 }
                 y = [points[value] for value in values]
-                axis.plot(values, y, '-o' if i % 2 else '--s', markersize=3, label=name)
+                axis.plot(values, y, '-o' if i < 10 else '--s', markersize=3, label=name)
             axis.set(xlabel=label, ylabel=what, xscale='log', yscale='log')
             axis.set_xticks(values, values)
             axis.minorticks_off()
     axes[0, 1].legend(loc='upper left', bbox_to_anchor=(1, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=80)
     plt.close(figure)
 
 
