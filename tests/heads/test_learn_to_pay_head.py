@@ -1,5 +1,8 @@
 import pytest
 import torch
+
+pytest.importorskip('mmpretrain')
+
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
