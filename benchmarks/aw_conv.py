@@ -10,7 +10,7 @@ a step is forward and backward.
 from functools import partial
 
 import torch
-from harness import interleave, machine, make_parser, peak_bytes, ratio, save
+from harness import interleave, machine, make_parser, peak_bytes, positive, ratio, save
 from torch import nn
 
 from mmattn.convs import AWConv2d, aw_engine
@@ -72,7 +72,7 @@ def train_step(layer: nn.Module, x: torch.Tensor) -> None:
 
 def main() -> None:
     parser = make_parser(__doc__, repeats=9)
-    parser.add_argument('--batch', type=int, nargs='+', default=[8, 32], help='batch sizes')
+    parser.add_argument('--batch', type=positive, nargs='+', default=[8, 32], help='batch sizes')
     parser.add_argument('--only', help='part of the names of the layers to measure')
     args = parser.parse_args()
     print(machine(args))

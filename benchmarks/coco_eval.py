@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import interleave, machine, make_parser, ratio, save
+from harness import interleave, machine, make_parser, positive, ratio, save
 from mmdet.evaluation import CocoMetric, FasterCocoMetric
 from mmengine.logging import MMLogger
 
@@ -79,8 +79,8 @@ def evaluate(kind: type, path: Path, samples: list[dict]) -> dict[str, float]:
 
 def main() -> None:
     parser = make_parser(__doc__, repeats=1)
-    parser.add_argument('--pictures', type=int, default=5000)
-    parser.add_argument('--boxes', type=int, default=100, help='detections a picture')
+    parser.add_argument('--pictures', type=positive, default=5000)
+    parser.add_argument('--boxes', type=positive, default=100, help='detections a picture')
     args = parser.parse_args()
     print(f'{machine(args)}, {args.pictures} pictures with {args.boxes} detections each')
     MMLogger.get_instance('coco_eval', log_level='ERROR')

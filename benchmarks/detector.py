@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from harness import interleave, machine, make_parser, peak_bytes, ratio, save
+from harness import interleave, machine, make_parser, peak_bytes, positive, ratio, save
 from mmdet.registry import MODELS
 from mmdet.testing import demo_mm_inputs
 from mmdet.utils import register_all_modules
@@ -43,8 +43,8 @@ def train_step(net: nn.Module, data: dict) -> None:
 
 def main() -> None:
     parser = make_parser(__doc__, repeats=5)
-    parser.add_argument('--batch', type=int, default=2)
-    parser.add_argument('--size', type=int, nargs=2, default=[384, 512], metavar=('H', 'W'))
+    parser.add_argument('--batch', type=positive, default=2)
+    parser.add_argument('--size', type=positive, nargs=2, default=[384, 512], metavar=('H', 'W'))
     parser.add_argument('--only', nargs='+', choices=NECKS, default=NECKS, metavar='NECK')
     args = parser.parse_args()
     print(f'{machine(args)}, batch {args.batch}, {args.size[0]} x {args.size[1]}')

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from harness import interleave, machine, make_parser, peak_bytes, save
+from harness import interleave, machine, make_parser, peak_bytes, positive, save
 from torch import nn
 
 from mmattn.convs import AAConv2d, AWConv2d
@@ -94,8 +94,8 @@ def plot(rows: list[list], sizes: list[int], batches: list[int], path: Path) -> 
 @torch.no_grad()
 def main() -> None:
     parser = make_parser(__doc__, repeats=3)
-    parser.add_argument('--sizes', type=int, nargs='+', default=[224, 448, 672, 896, 1344])
-    parser.add_argument('--batches', type=int, nargs='+', default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument('--sizes', type=positive, nargs='+', default=[224, 448, 672, 896, 1344])
+    parser.add_argument('--batches', type=positive, nargs='+', default=[1, 2, 4, 8, 16, 32])
     parser.add_argument('--plot', type=Path, metavar='FILE', help='draw the curves there')
     args = parser.parse_args()
     print(machine(args))

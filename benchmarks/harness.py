@@ -18,7 +18,16 @@ from typing import TextIO
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-__all__ = ['interleave', 'machine', 'make_parser', 'peak_bytes', 'print_table', 'ratio', 'save']
+__all__ = [
+    'interleave',
+    'machine',
+    'make_parser',
+    'peak_bytes',
+    'positive',
+    'print_table',
+    'ratio',
+    'save',
+]
 
 
 def interleave(
@@ -69,13 +78,20 @@ def peak_bytes(form: Callable[[], object]) -> int:
     return peak
 
 
+def positive(text: str) -> int:
+    """An option's whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'must be a whole number from 1 on, got {text!r}')
+    return int(text)
+
+
 def make_parser(doc: str, repeats: int) -> argparse.ArgumentParser:
     """A parser with what every benchmark takes; the module's docstring is its description."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--repeats', type=int, default=repeats, help='counted rounds')
-    parser.add_argument('--threads', type=int, default=2, help='CPU threads')
+    parser.add_argument('--repeats', type=positive, default=repeats, help='counted rounds')
+    parser.add_argument('--threads', type=positive, default=2, help='CPU threads')
     parser.add_argument('--json', type=Path, metavar='FILE', help='also write the tables there')
     parser.set_defaults(tables=[])
     return parser

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import torch
 import torchvision
-from harness import interleave, machine, make_parser, peak_bytes, ratio, save
+from harness import interleave, machine, make_parser, peak_bytes, positive, ratio, save
 from torch import Tensor
 
 from mmattn.localization.boxes import boxes_from_maps, get_rule, stretch, upsample
@@ -47,8 +47,8 @@ HEADER += [f'{name} / forward' for name in OURS] + [f'{name} / grad-cam' for nam
 MEASURED = ('mmattn', 'backward', 'grad-cam')  # their peak memory
 HEADER += [f'memory: {name} / forward' for name in MEASURED]
 SWEEP_HEADER = ['maps', 'each threshold, ms']
-SWEEP_HEADER += ['each mask, ms', 'times faster', 'equal hits']
-SWEEP_HEADER += ['pixels, ms', 'times faster', 'equal hits']
+for form in ('each mask', 'pixels'):
+    SWEEP_HEADER += [f'{form}, ms', f'{form}, times faster', f'{form}, equal hits in %']
 
 
 def best(count: int, logits: Tensor) -> Tensor:
@@ -155,7 +155,7 @@ def sweep_rows(repeats: int, count: int = 6) -> list[list]:
         row = [name, 1e3 * min(times['threshold']) / count]
         for form in ('mask', 'pixels'):
             if form in times:
-                equal = f'{100 * (hits[form] == hits["threshold"]).mean():.2f} %'
+                equal = 100 * (hits[form] == hits['threshold']).mean().item()
                 row += [1e3 * min(times[form]) / count, ratio(times, 'threshold', form), equal]
             else:
                 row += ['-'] * 3
@@ -165,8 +165,8 @@ def sweep_rows(repeats: int, count: int = 6) -> list[list]:
 
 def main() -> None:
     parser = make_parser(__doc__, repeats=5)
-    parser.add_argument('--batch', type=int, nargs='+', default=[1, 8, 32])
-    parser.add_argument('--classes', type=int, nargs='+', default=[1, 5])
+    parser.add_argument('--batch', type=positive, nargs='+', default=[1, 8, 32])
+    parser.add_argument('--classes', type=positive, nargs='+', default=[1, 5])
     args = parser.parse_args()
     print(f'{machine(args)}\n')
     cv2.setNumThreads(args.threads)

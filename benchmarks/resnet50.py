@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from aw_conv import NaiveConv2d
-from harness import interleave, machine, make_parser, peak_bytes, ratio, save
+from harness import interleave, machine, make_parser, peak_bytes, positive, ratio, save
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
 from mmengine.config import Config
@@ -63,8 +63,8 @@ def main() -> None:
     names = ['plain', 'aw', *TRAINED_ONLY, 'aw, naive', *INFERRED_ONLY]
     names += sorted(config_names().keys() - {'aw'})
     parser = make_parser(__doc__, repeats=5)
-    parser.add_argument('--batch', type=int, default=8)
-    parser.add_argument('--size', type=int, default=224)
+    parser.add_argument('--batch', type=positive, default=8)
+    parser.add_argument('--size', type=positive, default=224)
     parser.add_argument('--only', nargs='+', choices=names, default=names, metavar='ROW')
     args = parser.parse_args()
     print(f'{machine(args)}, batch {args.batch}, {args.size} x {args.size}')

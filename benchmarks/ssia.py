@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from harness import interleave, machine, make_parser, save
+from harness import interleave, machine, make_parser, positive, save
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
@@ -89,7 +89,7 @@ def measure(kind: str, batch: int, repeats: int) -> list:
 def main() -> None:
     parser = make_parser(__doc__, repeats=9)
     parser.add_argument('--workloads', nargs='+', choices=WORKLOADS, default=list(WORKLOADS))
-    parser.add_argument('--batch', type=int, default=8, help='of r50 (%(default)s)')
+    parser.add_argument('--batch', type=positive, default=8, help='of r50 (%(default)s)')
     args = parser.parse_args()
     print(machine(args))
     rows = [measure(kind, args.batch, args.repeats) for kind in args.workloads]

@@ -9,7 +9,7 @@ The columns "paper" are the paper's, measured on GPUs. A step is forward and bac
 from functools import partial
 
 import torch
-from harness import interleave, machine, make_parser, peak_bytes, ratio, save
+from harness import interleave, machine, make_parser, peak_bytes, positive, ratio, save
 from resnet50 import infer, train_step
 from torch import nn
 
@@ -46,8 +46,8 @@ NETWORKS = {
 
 def main() -> None:
     parser = make_parser(__doc__, repeats=7)
-    parser.add_argument('--batch', type=int, default=8)
-    parser.add_argument('--size', type=int, default=224)
+    parser.add_argument('--batch', type=positive, default=8)
+    parser.add_argument('--size', type=positive, default=224)
     args = parser.parse_args()
     print(f'{machine(args)}, batch {args.batch}, {args.size} x {args.size}\n')
     torch.manual_seed(0)

@@ -33,8 +33,9 @@ def blend(plain: Tensor, attended: Tensor, gamma: Tensor | None) -> Tensor:
     """
     if gamma is None:
         return attended
-    dtype = torch.promote_types(plain.dtype, attended.dtype)
-    return torch.lerp(plain.to(dtype), attended.to(dtype), gamma.to(dtype))
+    if plain.dtype != attended.dtype:  # autocast: the sum decides
+        return plain + gamma * (attended - plain)
+    return torch.lerp(plain, attended, gamma.to(plain.dtype))
 
 
 def blend_factor(factor: Tensor, gamma: Tensor | None) -> Tensor:

@@ -418,7 +418,6 @@ def host_of(row, init):
     """A small host network with the method in its slot, a call, and how often it is in there."""
     # here, since the two processes below start by importing this file
     from mmdet.registry import MODELS as MMDET_MODELS
-    from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 
     cfg = dict(type=f'mmattn.{row.type}', **row.options)
     cfg |= dict(init=init) if len(row.inits) > 1 else {}
@@ -426,6 +425,7 @@ def host_of(row, init):
         neck = [cfg, dict(type='FPN', in_channels=[8, CHANNELS], out_channels=4, num_outs=2)]
         return MMDET_MODELS.build(neck), row.inputs(2, 4, 3), 1
     if row.slot == 'head':
+        MMPRETRAIN_MODELS = pytest.importorskip('mmpretrain.registry').MODELS
         compatibility = row.options.get('compatibility', 'learned')
         head = dict(
             type='mmattn.LearnToPayHead',

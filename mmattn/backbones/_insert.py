@@ -19,6 +19,7 @@ __all__ = [
     'AddedParts',
     'build_gate',
     'check_keys',
+    'check_rules',
     'gate_input',
     'gate_output',
     'nearest',
@@ -88,9 +89,20 @@ def build_gate(cfg: dict, in_channels: int) -> tuple[str, nn.Module]:
 
     Raises:
         TypeError: ``cfg`` is no config.
-        ValueError: its type lacks the scope; the gate does not keep the shape of its input.
+        ValueError: its type lacks the scope or is a convolution; it sets ``in_channels``; the
+            gate does not keep the shape of its input.
     """
     _check_config('gate', cfg, 'SE')
+    if 'in_channels' in cfg:
+        raise ValueError(
+            f'gate must not set in_channels, its place does, got {cfg["in_channels"]!r} in a '
+            f'{cfg["type"]!r}'
+        )
+    if _is_conv(cfg):
+        raise ValueError(
+            f'gate must be a gate, got the convolution {cfg["type"]!r}: it goes into conv2 of '
+            'AttentionResNet or conv of a rule of Attend'
+        )
     name, gate = build_plugin_layer(cfg, in_channels=in_channels)
     like = next(gate.parameters(), torch.zeros(()))
     x = torch.zeros(1, in_channels, 8, 8, device=like.device, dtype=like.dtype)
@@ -117,6 +129,14 @@ def _check_config(what: str, cfg, example: str) -> None:
         )
 
 
+def _is_conv(cfg: dict) -> bool | None:
+    """Whether a config of ours is a convolution; ``None`` where it is not ours."""
+    kind = cfg['type']
+    if isinstance(kind, str):
+        kind = MODELS.module_dict.get(kind.removeprefix('mmattn.'))
+    return None if kind is None else issubclass(kind, torch.nn.Conv2d)
+
+
 def replace_conv(parent: nn.Module, name: str, cfg: dict) -> None:
     """Put the convolution ``cfg`` in the place of ``parent.name``, with its weights.
 
@@ -125,9 +145,13 @@ def replace_conv(parent: nn.Module, name: str, cfg: dict) -> None:
 
     Raises:
         TypeError: ``cfg`` is no config.
-        ValueError: its type lacks the scope.
+        ValueError: its type lacks the scope or is no convolution.
     """
     _check_config('conv', cfg, 'AWConv2d')
+    if _is_conv(cfg) is False:
+        raise ValueError(
+            f'conv must be a convolution, got {cfg["type"]!r}: gates go into gate of a rule'
+        )
     old = getattr(parent, name)
     new = build_conv_layer(
         cfg,
@@ -155,6 +179,16 @@ def unused_name(module: nn.Module, name: str) -> str:
         count += 1
         free = f'{name}_{count}'
     return free
+
+
+def check_rules(rules) -> None:
+    """Refuse what is no list of rules, a lone rule above all.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if isinstance(rules, (dict, str)) or not isinstance(rules, Iterable):
+        raise TypeError(f'attention must be a list of dicts, got {rules!r}')
 
 
 def check_keys(rule: dict, allowed: tuple, required: str) -> None:

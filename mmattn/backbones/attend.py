@@ -15,6 +15,7 @@ from mmattn.backbones._insert import (
     AddedParts,
     build_gate,
     check_keys,
+    check_rules,
     gate_output,
     nearest,
     replace_conv,
@@ -87,6 +88,7 @@ class Attend(AddedParts):
         self.attention_norm_eval = attention_norm_eval
         self._level_gates = []
         plain = self._names()
+        check_rules(attention)
         for rule in attention:
             _check(rule)
         self._replace_convs([rule for rule in attention if 'conv' in rule])
@@ -166,8 +168,8 @@ class Attend(AddedParts):
 
     def _add_to_levels(self, rule: dict, outputs: list) -> None:
         levels = rule.get('levels', range(len(outputs)))
-        for level in levels if isinstance(levels, Sequence) else [None]:
-            if level not in range(len(outputs)):
+        for level in levels if isinstance(levels, Sequence) and levels else [None]:
+            if isinstance(level, bool) or level not in range(len(outputs)):
                 raise ValueError(
                     f'levels must be a list of numbers from 0 to {len(outputs) - 1} for '
                     f'{self._host_class.__name__} with these options, got {levels!r}'
@@ -209,7 +211,9 @@ def _match(patterns: str | Sequence, names: Iterable) -> list:
     try:
         compiled = [re.compile(pattern) for pattern in patterns]
     except re.error as error:
-        raise ValueError(f'a pattern must be a regular expression, got {patterns!r}') from error
+        raise ValueError(
+            f'after and replace must be regular expressions, got {patterns!r}: {error}'
+        ) from error
     return [name for name in names if any(c.fullmatch(name) for c in compiled)]
 
 

@@ -12,6 +12,7 @@ from mmattn.backbones._insert import (
     AddedParts,
     build_gate,
     check_keys,
+    check_rules,
     gate_input,
     gate_output,
     nearest,
@@ -107,6 +108,7 @@ class AttentionResNet(AddedParts, ResNet):
         plain = self._names()
         if conv2 is not None:
             self._replace_3x3(conv2, _stages('conv2_stages', conv2_stages, self), basic_convs)
+        check_rules(attention)
         for rule in attention:
             self._add(rule)
         self._remember(plain)

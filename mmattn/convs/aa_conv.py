@@ -164,10 +164,10 @@ class AAConv2d(nn.Conv2d):
         """Every head's ``softmax(Q K^T + S_H + S_W) V``, concatenated: (N, dv, Ho, Wo)."""
         qkv = self.qkv(x)
         height, width = qkv.shape[2:]
-        q, k, v = (
+        q, k, v = [
             part.unflatten(1, (self.num_heads, -1)).flatten(0, 1).flatten(2).transpose(1, 2)
             for part in qkv.split((self.dk, self.dk, self.dv), 1)
-        )  # each (N * heads, Ho * Wo, channels per head)
+        ]  # each (N * heads, Ho * Wo, channels per head)
         q = q * (self.num_heads / self.dk) ** 0.5
         relative = None
         if self.rel_h is not None:

@@ -53,9 +53,9 @@ class PositionAttention(Gate):
     def weigh(self, x: Tensor) -> Tensor:
         """The attended map alone, times alpha."""
         maps = self.query(x), self.key(x), self.value(x)
-        query, key, value = (
+        query, key, value = [
             m.flatten(2).transpose(1, 2) for m in maps
-        )  # (N, positions, channels)
+        ]  # (N, positions, channels)
         out = attention(query, key, value)  # eq. 1
         return self.alpha * out.transpose(1, 2).unflatten(2, x.shape[2:])
 

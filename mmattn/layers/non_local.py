@@ -74,7 +74,7 @@ class NonLocal(Gate):
         if self.sub_sample and min(x.shape[2:]) < 2:
             raise ValueError(f'sub_sample needs a map of at least 2x2, got {tuple(x.shape[2:])}')
         maps = self.block.theta(x), self.block.phi(x), self.block.g(x)
-        query, key, value = (m.flatten(2).transpose(1, 2) for m in maps)  # (N, positions, inner)
+        query, key, value = [m.flatten(2).transpose(1, 2) for m in maps]  # (N, positions, inner)
         out = attention(query, key, value, self.scale)  # eq. 4
         out = out.transpose(1, 2).unflatten(2, x.shape[2:])  # (N, inner, H, W)
         return x + self.block.conv_out(out)  # eq. 6

@@ -84,9 +84,9 @@ class PyramidAttention(Gate):
         ]
         source = torch.cat(pooled, 2).unsqueeze(3)  # (N, C, levels * grid ** 2, 1)
         features = self.query(x), self.key(source), self.value(source)
-        query, key, value = (
+        query, key, value = [
             m.flatten(2).transpose(1, 2) for m in features
-        )  # (N, positions, channels)
+        ]  # (N, positions, channels)
         out = attention(query, key, value)
         return x + self.alpha * out.transpose(1, 2).reshape(x.shape)
 

@@ -362,13 +362,22 @@ def _open_work_dir(work_dir, identity, resume):
         )
     if resume and file.exists():
         before = json.loads(file.read_text())
-        other = [k for k in identity if before.get(k) != identity[k]]
+        other = '; '.join(_differences(before, identity))
         if other:
             raise ValueError(
-                f'cannot resume in {work_dir}: its results were made with another '
-                f'{", ".join(other)}; use another --work-dir'
+                f'cannot resume in {work_dir}, its results were made otherwise ({other}): use '
+                'another --work-dir'
             )
     file.write_text(json.dumps(identity, indent=1) + '\n')
+
+
+def _differences(before, now, name=''):
+    """What a run was started with and is resumed with, where they differ."""
+    for key, value in now.items():
+        if isinstance(value, dict) and isinstance(before.get(key), dict):
+            yield from _differences(before[key], value, f'{name}{key}.')
+        elif before.get(key) != value:
+            yield f'{name}{key} was {before.get(key)!r}, is {value!r}'
 
 
 def collect(work_dir, keys, settings, gallery=12):

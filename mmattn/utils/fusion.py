@@ -24,6 +24,10 @@ def fuse(model: nn.Module, channels_last: bool = False) -> nn.Module:
     between it and the norm. AW-convolutions then keep their weight in the order in
     which small maps read it.
 
+    As everywhere in this field the order of the children stands for the order of the calls: a
+    module whose ``forward`` puts something between its convolution and the norm that follows it
+    among the children, or uses the convolution's output twice, is changed by folding.
+
     The model is changed in place and left in eval mode. Its checkpoint no longer fits the plain
     network and it cannot be trained any further: fuse a copy of what is still needed.
 
@@ -36,7 +40,12 @@ def fuse(model: nn.Module, channels_last: bool = False) -> nn.Module:
 
     Returns:
         The model itself.
+
+    Raises:
+        TypeError: ``model`` is no module.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f'model must be a torch.nn.Module, got {type(model).__name__}')
     model.eval()
     for module in list(model.modules()):
         for conv_name, norm_name in list(_pairs(module)):
@@ -77,7 +86,8 @@ def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
 def _is_linear(conv: nn.Module | None) -> bool:
     """Whether scaling the weight scales the output; a subclass may do anything with it."""
     host = (type(conv).__module__, type(conv).__name__) == ('mmcv.cnn.bricks.wrappers', 'Conv2d')
-    return type(conv) in (nn.Conv2d, AWConv2d) or host
+    known = type(conv) in (nn.Conv2d, AWConv2d) or host
+    return known and 'weight' in conv._parameters  # not so under spectral_norm
 
 
 def _is_folding(norm: nn.Module | None) -> bool:

@@ -505,6 +505,20 @@ SMALL = dict(depth=18, base_channels=8)
         ),
         ([dict(gate=gate(), levels=(-1,))], r'levels must be .* from 0 to 3 .* got \(-1,\)'),
         ([dict(gate=gate(), levels=0)], r'levels must be a list of .*, got 0'),
+        ([dict(gate=gate(), levels=())], r'levels must be a list of .*, got \(\)'),
+        ([dict(gate=gate(), levels=(True, False))], r'levels must .*, got \(True, False\)'),
+        (
+            [dict(gate=AW, levels=(0,))],
+            r"gate must be a gate, got the convolution 'mmattn\.AWConv2d': it goes into conv2",
+        ),
+        (
+            [dict(gate=dict(type='mmattn.SE', in_channels=8), levels=(0,))],
+            "gate must not set in_channels, its place does, got 8 in a 'mmattn.SE'",
+        ),
+        (
+            [dict(conv=dict(type='mmattn.SE'), replace='layer1.*')],
+            "conv must be a convolution, got 'mmattn.SE': gates go into gate of a rule",
+        ),
         (
             [dict(conv=AW, replace='layer5.*')],
             r"replace must match the name of a convolution .* got 'layer5\.\*'; "
@@ -522,7 +536,10 @@ SMALL = dict(depth=18, base_channels=8)
             [dict(gate=gate(), after=r'layer1\.0\.bn1')],
             r"after must not name a norm, got 'layer1\.0\.bn1' \(BatchNorm2d\)",
         ),
-        ([dict(gate=gate(), after='(')], r"a pattern must be a regular expression, got \['\('\]"),
+        (
+            [dict(gate=gate(), after='(')],
+            r"after and replace must be regular expressions, got \['\('\]: missing \)",
+        ),
         (
             [dict(gate=gate('Flat'), levels=(0,))],
             r"gate must keep the shape of its input, got 'mmattn\.Flat', which turns "
@@ -565,3 +582,5 @@ def test_wrapped():
         build('mmattn.Attend', wrapped=inner)
     with pytest.raises(TypeError, match='attention must be a list of dicts, got str in it'):
         attend('ResNet', ['mmattn.SE'], **SMALL)
+    with pytest.raises(TypeError, match=r"attention must be a list of dicts, got \{'gate'"):
+        attend('ResNet', dict(gate=gate()), **SMALL)

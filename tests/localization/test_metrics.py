@@ -303,7 +303,9 @@ def test_empty():
     )
 )
 def test_flooding_equals_flood_fill(levels):
-    flooding = pytest.importorskip('mmattn.localization.flooding')
+    pytest.importorskip('numba')
+    from mmattn.localization import flooding
+
     truth = [(1.0, 2.0, 6.0, 7.0), (0.0, 0.0, 3.0, 2.0)]
     v1, _ = flooding.component_ious(levels, truth)
     height, width = levels.shape
@@ -326,7 +328,9 @@ def test_flooding_equals_flood_fill(levels):
 )
 def test_flooding_finds_every_contour(levels, scale):
     """Components and holes: the best box is that of OpenCV's contours at every level."""
-    flooding = pytest.importorskip('mmattn.localization.flooding')
+    pytest.importorskip('numba')
+    from mmattn.localization import flooding
+
     levels = levels * np.uint8(scale)
     truth = [(1.0, 2.0, 6.0, 7.0), (0.0, 0.0, 3.0, 2.0)]
     _, v2 = flooding.component_ious(levels, truth)
@@ -346,7 +350,9 @@ def test_flooding_of_smooth_maps(seed):
 
 
 def test_flooding_of_odd_maps():
-    component_ious = pytest.importorskip('mmattn.localization.flooding').component_ious
+    pytest.importorskip('numba')
+    from mmattn.localization.flooding import component_ious
+
     for values in component_ious(np.zeros((8, 8), np.uint8), [(0, 0, 3, 3)]):
         np.testing.assert_allclose(values, 1 / 16)
     full = np.full((8, 8), 9, np.uint8)

@@ -203,3 +203,17 @@ def test_detector():
         found, wanted = (flat(model.rpn_head(model.extract_feat(x))) for model in (fused, net))
     for a, b in zip(found, wanted):
         torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7 * float(b.abs().max()))
+
+
+@pytest.mark.parametrize('model', [None, 'resnet50', [nn.Conv2d(1, 1, 1)], nn.Conv2d])
+def test_only_modules(model):
+    with pytest.raises(TypeError, match='model must be a torch.nn.Module, got'):
+        fuse(model)
+
+
+def test_a_weight_made_by_a_hook_is_left_alone():
+    conv = nn.utils.spectral_norm(nn.Conv2d(3, 4, 3))
+    net = nn.Sequential(conv, nn.BatchNorm2d(4))
+    fuse(net)
+    assert net[0] is conv
+    assert isinstance(net[1], nn.BatchNorm2d)
