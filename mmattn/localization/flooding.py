@@ -12,7 +12,7 @@ except ImportError as error:
 
 __all__ = ['component_ious']
 
-DRY = -1
+DRY = 0  # the parent of a pixel that is not there yet: a corner of the padding, never wet
 
 
 # Tables by the set of wet pixels around one: eight bits in circular order, corners first.
@@ -136,10 +136,10 @@ def _flood(levels, truth, holes, last):
     row = width + 2  # of a map with a dry pixel around it: every pixel has all neighbours
     around = np.array([-row - 1, -row, -row + 1, 1, row + 1, row, row - 1, -1])
     rows, columns = _falling_order(levels)
-    parents = np.full((height + 2) * row, DRY, np.int32)
+    parents = np.full((height + 2) * row, DRY, np.uint32)  # unsigned: no check for negatives
     counts = np.empty(parents.size, np.int32)
     boxes = np.empty((parents.size, 5), np.int32)  # x0, y0, x1, y1, first pixel
-    roots = np.empty(rows.size, np.int32)
+    roots = np.empty(rows.size, np.uint32)
     joins = FOUR if holes else EIGHT
     margin = 1 if holes else 0
     alive, done, euler, top = 0, 0, 0, -1
@@ -150,11 +150,11 @@ def _flood(levels, truth, holes, last):
         first = done
         while done < rows.size and levels[rows[done], columns[done]] > level:
             y, x = rows[done], columns[done]
-            pixel = (y + 1) * row + x + 1
+            pixel = np.uint32((y + 1) * row + x + 1)
             done += 1
             wet = 0
             for i in range(8):
-                wet |= (parents[pixel + around[i]] != DRY) << i
+                wet |= (parents[np.uint32(pixel + around[i])] != DRY) << i
             euler += EULER[wet]
             wet = joins[wet]
             if not wet:  # a peak
@@ -168,7 +168,7 @@ def _flood(levels, truth, holes, last):
             start = 0
             while not wet >> start & 1:
                 start += 1
-            root = _find(parents, pixel + around[start])
+            root = _find(parents, np.uint32(pixel + around[start]))
             parents[pixel] = root
             counts[root] += 1
             boxes[root, 0] = min(boxes[root, 0], x)
@@ -178,7 +178,8 @@ def _flood(levels, truth, holes, last):
             boxes[root, 4] = min(boxes[root, 4], pixel)
             for i in range(start + 1, 8):
                 if wet >> i & 1:
-                    root = _join(parents, counts, boxes, root, _find(parents, pixel + around[i]))
+                    other = _find(parents, np.uint32(pixel + around[i]))
+                    root = _join(parents, counts, boxes, root, other)
         if done == first:
             v1[level], v2[level] = v1[level + 1], v2[level + 1]
             continue
