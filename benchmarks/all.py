@@ -32,7 +32,7 @@ FULL = (
     f'resnet50.py --repeats 3 --threads 1 --only {AW} "aw, fused" "plain, fused" se cbam',
     f'resnet50.py --repeats 3 --batch 32 --only {AW}',
     'resnet50.py --repeats 3',
-    'aw_conv.py --repeats 5',
+    'aw_conv.py --batch 8 32 --repeats 3 --only R50',
     'detector.py --repeats 3',
     'tdam.py --repeats 5',
     'ssia.py --repeats 7',
@@ -40,6 +40,8 @@ FULL = (
     'localization.py --repeats 3 --batch 8 --threads 1',
     'coco_eval.py --threads 1',
     'growth.py --repeats 1 --plot {out}/growth.png',
+    'aw_conv.py --batch 32 --repeats 3 --threads 1 --only "stage 4, "',
+    'localization.py --repeats 5 --batch 1 --classes 1',
 )
 
 

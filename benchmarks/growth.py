@@ -81,6 +81,7 @@ def plot(rows: list[list], sizes: list[int], batches: list[int], path: Path) -> 
                     if line[0] == name and (batch == 1 if column == 0 else side == 224)
                 }
                 y = [points[value] for value in values]
+                # ten colours, then again
                 axis.plot(values, y, '-o' if i < 10 else '--s', markersize=3, label=name)
             axis.set(xlabel=label, ylabel=what, xscale='log', yscale='log')
             axis.set_xticks(values, values)

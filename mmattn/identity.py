@@ -39,5 +39,8 @@ def blend(plain: Tensor, attended: Tensor, gamma: Tensor | None) -> Tensor:
 
 
 def blend_factor(factor: Tensor, gamma: Tensor | None) -> Tensor:
-    """What the blend of ``x`` and ``x * factor`` multiplies ``x`` with: the cheaper way."""
+    """What the blend of ``x`` and ``x * factor`` multiplies ``x`` with: the cheaper way.
+
+    Shape: ``factor`` any shape; ``gamma`` a scalar; returns the shape of ``factor``.
+    """
     return factor if gamma is None else (1 - gamma) + gamma * factor

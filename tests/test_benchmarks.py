@@ -1,5 +1,6 @@
 """Every benchmark runs, on small sizes; what it measures is not judged here."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -79,3 +80,28 @@ def test_peak_memory():
         return (b + 1).sum()
 
     assert harness.peak_bytes(form) == pytest.approx(2 * 2**20, rel=0.01)
+
+
+@pytest.mark.parametrize('words', ['--repeats 0', '--threads -1', '--repeats many'])
+def test_counts_start_at_one(words, capsys):
+    from harness import make_parser
+
+    with pytest.raises(SystemExit):
+        make_parser('', repeats=1).parse_args(words.split())
+    assert 'must be a whole number from 1 on, got ' in capsys.readouterr().err
+
+
+def test_tables_are_of_one_whole_run(tmp_path, monkeypatch):
+    benchmarks = importlib.import_module('all')
+    out = tmp_path / 'bench'
+    out.mkdir()
+    for name in ('09_tdam.json', 'mine.json'):
+        content = dict(command='c', machine='m', tables=[dict(title='t', header=['h'], rows=[[1]])])
+        (out / name).write_text(json.dumps(content))
+    done = type('Done', (), dict(returncode=0))
+    monkeypatch.setattr(benchmarks.subprocess, 'run', lambda command: done)
+    for only, left in ((['tdam'], {'09_tdam.json', 'mine.json'}), ([], {'mine.json'})):
+        words = ['all.py', '--out', str(out), *(['--only', *only] if only else [])]
+        monkeypatch.setattr(sys, 'argv', words)
+        assert benchmarks.main() == 0
+        assert {path.name for path in out.glob('*.json')} == left

@@ -78,3 +78,11 @@ def test_index_and_metafiles_name_files_that_exist():
             listed.add(ROOT / model['Config'])
     in_folders = {path for path in CONFIGS if (path.parent / 'metafile.yml').is_file()}
     assert in_folders == listed
+
+
+def test_metafiles_say_how_long_a_config_trains():
+    pytest.importorskip('mmpretrain', reason='some configs inherit its own')
+    for name in yaml.safe_load((ROOT / 'model-index.yml').read_text())['Import']:
+        for model in yaml.safe_load((ROOT / name).read_text())['Models']:
+            epochs = Config.fromfile(ROOT / model['Config']).train_cfg.get('max_epochs')
+            assert model.get('Metadata', {}).get('Epochs') == epochs, model['Config']

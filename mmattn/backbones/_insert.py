@@ -134,7 +134,7 @@ def _is_conv(cfg: dict) -> bool | None:
     kind = cfg['type']
     if isinstance(kind, str):
         kind = MODELS.module_dict.get(kind.removeprefix('mmattn.'))
-    return None if kind is None else issubclass(kind, torch.nn.Conv2d)
+    return issubclass(kind, torch.nn.Conv2d) if isinstance(kind, type) else None
 
 
 def replace_conv(parent: nn.Module, name: str, cfg: dict) -> None:
