@@ -96,7 +96,8 @@ def test_tables_are_of_one_whole_run(tmp_path, monkeypatch):
     out = tmp_path / 'bench'
     out.mkdir()
     for name in ('09_tdam.json', 'mine.json'):
-        content = dict(command='c', machine='m', tables=[dict(title='t', header=['h'], rows=[[1]])])
+        tables = [dict(title='t', header=['h'], rows=[[1]])]
+        content = dict(command='c', machine='m', tables=tables)
         (out / name).write_text(json.dumps(content))
     done = type('Done', (), dict(returncode=0))
     monkeypatch.setattr(benchmarks.subprocess, 'run', lambda command: done)
