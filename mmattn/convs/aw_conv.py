@@ -1,11 +1,12 @@
 """AW-convolution: attention on the weights instead of the activations."""
 
+import torch
 import torch.nn.functional as F
 from mmengine.dist import get_world_size
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mmattn.convs.aw_engine import Where, aw_conv2d
+from mmattn.convs.aw_engine import Where, aw_conv2d, per_tap
 from mmattn.identity import make_gamma
 from mmattn.layers._gate import check_positive
 from mmattn.layers._pool import adaptive_avg_pool2d
@@ -115,7 +116,13 @@ class AWConv2d(nn.Conv2d):
         attn = self.attention(x)
         if self.gamma is not None:
             attn = self.gamma * attn  # K + gamma * A * K is the blend, weights being linear
-        return convolve_attended(self, x, attn, self.recompute)
+        if not torch.jit.is_scripting():  # a branch that torch.jit.script leaves out
+            return convolve_attended(self, x, attn, self.recompute)
+        mode = 'constant' if self.padding_mode == 'zeros' else self.padding_mode
+        x = F.pad(x, self._reversed_padding_repeated_twice, mode=mode)
+        out = per_tap(x, self.weight, attn, Where(self.stride, (0, 0), self.dilation, self.groups))
+        bias = self.bias
+        return out if bias is None else out + bias[:, None, None]
 
 
 def convolve_attended(conv: nn.Conv2d, x: Tensor, attn: Tensor, recompute: bool = False) -> Tensor:
@@ -177,7 +184,8 @@ class WeightAttention(nn.Module):
         self.norm2 = _build_norm(norm, attended, self.grid, **kwargs)
 
     def forward(self, x: Tensor) -> Tensor:
-        self._check_batch(x)
+        if not torch.jit.is_scripting():
+            self._check_batch(x)
         pooled = adaptive_avg_pool2d(x, self.grid)  # A0, (N, C1, gh, gw)
         hidden = self.norm1(self.pw1(pooled)).relu()  # A1, eq. 4
         attn = self.norm2(self.pw2(hidden)).sigmoid()  # A2, eq. 5

@@ -112,16 +112,20 @@ def per_tap(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
     cols = x.shape[3] - dilation[1] * (kw - 1)
     blocks = attn.shape[2]
     width = weight.shape[1] // blocks  # input channels of a block
-    total = None
-    for i, j, block in itertools.product(range(kh), range(kw), range(blocks)):
-        top, left, first = i * dilation[0], j * dilation[1], block * width
-        window = x[:, :, top : top + rows : stride[0], left : left + cols : stride[1]]
-        if blocks > 1:  # this block's channels of every convolution group
-            window = window.unflatten(1, (groups, -1))[:, :, first : first + width].flatten(1, 2)
-        kernel = weight[:, first : first + width, i : i + 1, j : j + 1]
-        tap = F.conv2d(window, kernel, groups=groups)  # (N, C2, Ho, Wo)
-        term = (1 + attn[:, :, block, i, j, None, None]) * at_least_float32(tap)
-        total = term if total is None else total + term
+    total = tap = x[:0]
+    for i in range(kh):  # loops and no iterator: torch.jit.script reads them too
+        for j in range(kw):
+            top, left = i * dilation[0], j * dilation[1]
+            shifted = x[:, :, top : top + rows : stride[0], left : left + cols : stride[1]]
+            for block in range(blocks):
+                window, first = shifted, block * width
+                if blocks > 1:  # this block's channels of every convolution group
+                    window = window.unflatten(1, (groups, -1))[:, :, first : first + width]
+                    window = window.flatten(1, 2)
+                kernel = weight[:, first : first + width, i : i + 1, j : j + 1]
+                tap = F.conv2d(window, kernel, groups=groups)  # (N, C2, Ho, Wo)
+                term = (1 + attn[:, :, block, i, j, None, None]) * at_least_float32(tap)
+                total = total + term if i + j + block else term
     return total.to(tap.dtype)
 
 

@@ -72,7 +72,7 @@ def check_batch(norm: nn.Module, values: int, refused: str) -> None:
 
 def at_least_float32(x: Tensor) -> Tensor:
     """``x`` itself, or a float32 copy of a half-precision map."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x
 
 
 def is_capturing() -> bool:

@@ -9,6 +9,7 @@ from torch import nn
 
 from mmattn.convs import AWConv2d, aw_engine
 from tests.reference import aw_conv as reference
+from tests.values import randomise
 
 # id: (constructor, input size)
 CASES = {
@@ -471,6 +472,30 @@ def test_autocast_sums_taps_in_float32():
     exact = aw_engine.per_tap(x, conv.weight, attn, where)
     assert taps.dtype == torch.bfloat16
     assert (taps.float() - exact).abs().max() < 0.01 * exact.abs().max()
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        {},
+        dict(groups=2),
+        dict(r_c1=2),
+        dict(stride=2, bias=False),
+        dict(padding_mode='reflect'),
+        dict(dilation=2, padding='same', init='identity'),
+        dict(kernel_size=1, padding=0),
+    ],
+    ids=str,
+)
+def test_script(options, tmp_path):
+    arguments = dict(in_channels=8, out_channels=6, kernel_size=3, padding=1, reduction=2)
+    conv = randomise(AWConv2d(**{**arguments, **options})).eval()
+    file = tmp_path / 'conv.pt'
+    torch.jit.script(conv).save(file)
+    scripted = torch.jit.load(file)
+    for size in ((2, 8, 6, 7), (5, 8, 9, 4)):
+        x = torch.randn(size)
+        torch.testing.assert_close(scripted(x), conv(x), rtol=1e-5, atol=1e-5)
 
 
 def test_trace_is_right_at_another_batch_and_size():
