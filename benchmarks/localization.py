@@ -23,6 +23,7 @@ import torchvision
 from harness import interleave, machine, make_parser, peak_bytes, positive, ratio, save
 from torch import Tensor
 
+from mmattn.deploy import fuse
 from mmattn.localization.boxes import boxes_from_maps, get_rule, stretch, upsample
 from mmattn.localization.cam import ScoreMaps
 from mmattn.localization.sweep import (
@@ -31,7 +32,6 @@ from mmattn.localization.sweep import (
     level_ious_every_threshold,
     threshold_levels,
 )
-from mmattn.utils import fuse
 
 try:
     from mmattn.localization.flooding import component_ious

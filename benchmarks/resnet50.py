@@ -18,7 +18,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmattn.convs import AWConv2d
-from mmattn.utils import fuse
+from mmattn.deploy import fuse
 
 CONFIGS = Path(__file__).absolute().parents[1] / 'configs' / 'attention_resnet'
 HEADER = ['network', 'inference', 'step', 'memory of a step']

@@ -1,82 +1,34 @@
 """Attention methods for MMDetection 3.x, as config lines.
 
-``import mmattn`` is light: it imports neither a host (mmdet, mmcv, mmpretrain) nor torch.
-The parts that need a host ask for it with :func:`require_host` when they are used.
+``import mmattn`` is light: it imports neither a framework (mmdet, mmcv, mmpretrain) nor torch.
+The parts that need one ask for it with :func:`require_host` when they are used.
 """
 
 import importlib
-import importlib.metadata
-import importlib.util
-import re
 
 __version__ = '0.1.0'
-__all__ = ['__version__', 'host_problem', 'register_all_modules', 'require_host']
 
-# import name -> (distributions that provide it, oldest version that works)
-_HOSTS = {
-    'mmengine': (('onedl-mmengine', 'mmengine'), (0, 7, 0)),
-    'mmcv': (('onedl-mmcv', 'mmcv'), (2, 0, 0)),
-    'mmdet': (('onedl-mmdetection', 'mmdet'), (3, 0, 0)),
-    'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), (1, 0, 0)),
+# public name -> the module that holds it, imported when the name is first used
+_PUBLIC = {
+    'fuse': 'mmattn.deploy.fusion',
+    'host_problem': 'mmattn.core.hosts',
+    'require_host': 'mmattn.core.hosts',
 }
+__all__ = ['__version__', 'register_all_modules', *_PUBLIC]
 
 
-def _release(version: str) -> tuple[int, ...]:
-    """``'3.5.1rc2'`` -> ``(3, 5, 1)``."""
-    numbers = (re.match(r'\d+', part) for part in version.split('.')[:3])
-    return tuple(int(number.group()) if number else 0 for number in numbers)
+def __getattr__(name: str) -> object:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
-def host_problem(name: str) -> str:
-    """What is wrong with an installed host, without importing it.
-
-    Args:
-        name: ``'mmengine'``, ``'mmcv'``, ``'mmdet'`` or ``'mmpretrain'``.
-
-    Returns:
-        One sentence with the fix, or an empty string when the host is there and new enough.
-    """
-    distributions, oldest = _HOSTS[name]
-    install = f'pip install {distributions[0]} (or the open-mmlab {distributions[1]})'
-    needed = '.'.join(map(str, oldest))
-    if importlib.util.find_spec(name) is None:
-        return f'{name} is not installed; mmattn needs {name} >= {needed} here: {install}.'
-    for distribution in distributions:
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        if _release(version) < oldest:
-            return f'{name} {version} is too old; mmattn needs {name} >= {needed}: {install}.'
-    return ''
-
-
-def require_host(name: str):
-    """Import a host package or say in one sentence how to get it.
-
-    Args:
-        name: ``'mmengine'``, ``'mmcv'``, ``'mmdet'`` or ``'mmpretrain'``.
-
-    Returns:
-        The imported package.
-
-    Raises:
-        ImportError: the host is missing, too old, or does not import (the sentence says which).
-    """
-    problem = host_problem(name)
-    if problem:
-        raise ImportError(problem)
-    try:
-        return importlib.import_module(name)
-    except (ImportError, AssertionError) as error:  # mmdet asserts the version of its mmcv
-        raise ImportError(
-            f'{name} is installed but does not import ({error}); '
-            'install one matching set in a fresh environment: pip install "mmattn[onedl]".'
-        ) from error
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})
 
 
 def register_all_modules() -> None:
-    """Import every part of mmattn that the installed hosts allow.
+    """Import every part of mmattn that the installed frameworks allow.
 
     Configs do not need this: mmengine finds ``type='mmattn.X'`` by itself.
     """

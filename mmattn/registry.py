@@ -6,7 +6,7 @@ from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
-from mmattn import host_problem
+from mmattn.core.hosts import host_problem
 
 __all__ = ['HOOKS', 'MODELS']
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mmattn.utils.run_log import child_environment, read_scalars
+from mmattn.cli.run_log import child_environment, read_scalars
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get('MMATTN_SHARED_DATA', ROOT.parent / 'shared' / 'data'))
@@ -95,7 +95,7 @@ def test_the_boxes_of_no_size_in_bccd_are_found_and_the_way_out_works():
     pytest.importorskip('mmdet')
     from mmengine.config import Config
 
-    from mmattn.utils.data_checks import check_data
+    from mmattn.data.checks import check_data
 
     cfg = Config.fromfile(ROOT / 'configs' / 'bccd' / 'faster-rcnn_r18_fpn_10e_bccd.py')
     for loader in (cfg.train_dataloader, cfg.test_dataloader):
@@ -116,7 +116,7 @@ def test_the_mini_sets_pass_the_data_checks():
     pytest.importorskip('mmdet')
     from mmengine.config import Config
 
-    from mmattn.utils.data_checks import check_data
+    from mmattn.data.checks import check_data
 
     for layout, folder in (('coco', 'coco_mini'), ('voc', 'voc_mini')):
         name = f'faster-rcnn_r18_aw-fpn_{STEPS}i_{layout}-8.py'

@@ -19,7 +19,7 @@ import sys
 import time
 from pathlib import Path
 
-from mmattn.utils.run_log import child_environment, read_scalars, write_json
+from mmattn.cli.run_log import child_environment, read_scalars, write_json
 
 TOOLS = Path(__file__).absolute().parent
 CONFIG = TOOLS.parent / 'configs' / 'demo' / 'faster-rcnn_r18_aw-fpn_350i_digits.py'
@@ -105,7 +105,7 @@ def unfinished(work_dir: Path, config: Path, options: list[str]) -> bool:
     """Whether an interrupted training of the same config lies here."""
     from mmengine.config import Config
 
-    from mmattn.utils.command_line import parse_options
+    from mmattn.cli.command_line import parse_options
 
     dumped = work_dir / config.name
     if not dumped.is_file() or not (work_dir / 'last_checkpoint').is_file():

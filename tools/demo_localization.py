@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from mmengine.logging import MMLogger
 from torch import nn
 
-from mmattn.utils.run_log import child_environment, write_json
+from mmattn.cli.run_log import child_environment, write_json
 
 TOOLS = Path(__file__).absolute().parent
 SIZE, MEAN, STD = 32, 127.0, 64.0

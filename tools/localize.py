@@ -21,6 +21,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dist import get_dist_info, init_dist
 
+from mmattn.deploy import fuse
 from mmattn.localization.annotations import FORMATS, load_annotations
 from mmattn.localization.boxes import RULES, get_rule
 from mmattn.localization.cam import METHODS
@@ -29,7 +30,6 @@ from mmattn.localization.evaluate import Settings
 from mmattn.localization.session import localize, show, table
 from mmattn.localization.steps import localize_steps, steps_table
 from mmattn.localization.sweep import COMPONENTS
-from mmattn.utils import fuse
 
 
 def build_parser():

@@ -13,8 +13,9 @@ from mmengine.model import is_model_wrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmattn.utils import command_line, fuse
-from mmattn.utils.checkpoint import LoadReportHook
+from mmattn.cli import command_line
+from mmattn.core.checkpoint import LoadReportHook
+from mmattn.deploy import fuse
 
 SPLITS = ('test',)
 

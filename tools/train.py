@@ -15,8 +15,8 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmattn.utils import command_line
-from mmattn.utils.checkpoint import LoadReportHook
+from mmattn.cli import command_line
+from mmattn.core.checkpoint import LoadReportHook
 
 SPLITS = ('train', 'val')
 

@@ -3,7 +3,7 @@
 Each needs mmdet or mmpretrain; the names of a host that is absent or broken say so when used.
 """
 
-from mmattn import require_host
+from mmattn.core.hosts import require_host
 
 _problems = {}
 

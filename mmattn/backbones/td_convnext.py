@@ -116,7 +116,7 @@ class TDConvNeXt(TopDownNet, ConvNeXt):
             ``[[], [], None, None]``.
         reduction: r of the searchlight.
         operation: of the searchlight (:class:`mmattn.layers.searchlight.Searchlight`).
-        init: ``'paper'``, or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'``, or ``'identity'`` (:mod:`mmattn.core.identity`).
         kwargs: every other argument of mmpretrain's ConvNeXt. A detector needs
             ``out_indices=[0, 1, 2, 3]`` and ``gap_before_final_norm=False``.
 

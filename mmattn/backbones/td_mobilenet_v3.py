@@ -112,7 +112,7 @@ class TDMobileNetV3(TopDownNet, MobileNetV3):
         blocks: indices of the inverted residuals, from 0 or from the end.
         reduction: r of the searchlight.
         operation: of the searchlight (:class:`mmattn.layers.searchlight.Searchlight`).
-        init: ``'paper'``, or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'``, or ``'identity'`` (:mod:`mmattn.core.identity`).
         kwargs: every other argument of mmpretrain's MobileNetV3. ``out_indices`` counts layers:
             a detector with the large network takes ``(3, 6, 12, 16)``.
 

@@ -222,7 +222,7 @@ class TDResNet(TopDownNet, ResNet):
         reduction: r of the searchlight.
         operation: of the searchlight (:class:`mmattn.layers.searchlight.Searchlight`).
         init: ``'paper'``, or ``'identity'``: every block gives ``Y_1 + gamma * (Y_t - Y_1)``
-            (:mod:`mmattn.identity`).
+            (:mod:`mmattn.core.identity`).
         kwargs: every other argument of mmdet's ResNet. Its ``norm_eval`` is True by default,
             which is for detection: say ``norm_eval=False`` to train from scratch.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmattn.backbones._insert import AddedParts
-from mmattn.identity import blend
+from mmattn.core.identity import blend
 from mmattn.layers.searchlight import Searchlight
 
 __all__ = ['TopDown', 'TopDownNet', 'at_step', 'choose_blocks', 'count_steps', 'outputs_per_step']

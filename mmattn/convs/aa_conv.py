@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmattn.convs.aw_conv import AWConv2d, WeightAttention, convolve_attended
-from mmattn.identity import blend, make_gamma
+from mmattn.core.identity import blend, make_gamma
 from mmattn.layers._attention import attention
 from mmattn.layers._gate import is_capturing
 from mmattn.registry import MODELS
@@ -58,7 +58,7 @@ class AAConv2d(nn.Conv2d):
         reduction: r of that AW-convolution.
         norm: of that AW-convolution's branch (:class:`AWConv2d`).
         init: ``'paper'``, or ``'identity'``: all C2 channels are convolved and attention is
-            blended in (:mod:`mmattn.identity`), so a plain checkpoint keeps its output.
+            blended in (:mod:`mmattn.core.identity`), so a plain checkpoint keeps its output.
 
     The weight has C2 - dv filters with ``init='paper'`` and C2 with ``'identity'``; from a plain
     checkpoint the former takes the first C2 - dv.

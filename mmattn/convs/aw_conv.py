@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmattn.convs.aw_engine import Where, aw_conv2d, per_tap
-from mmattn.identity import make_gamma
+from mmattn.core.identity import make_gamma
 from mmattn.layers._gate import check_positive
 from mmattn.layers._pool import adaptive_avg_pool2d
 from mmattn.registry import MODELS
@@ -50,7 +50,7 @@ class AWConv2d(nn.Conv2d):
         norm: of the branch: ``'BN'`` (the paper), ``'GN'`` (groups of at least 8 channels),
             ``'SyncBN'``, ``'none'`` (the pointwise convolutions then have a bias).
         init: ``'paper'``, or ``'identity'``: ``conv(x) + gamma * (aw_out - conv(x))``
-            (:mod:`mmattn.identity`).
+            (:mod:`mmattn.core.identity`).
         recompute: train in less memory and more time: small maps then keep nothing of the size
             ``kernel positions * output`` for the backward pass but compute it again.
 

@@ -1,6 +1,6 @@
 """Heads: classifiers that read several depths (mmpretrain), and SSD's repaired one (mmdet)."""
 
-from mmattn import require_host
+from mmattn.core.hosts import require_host
 
 _HOSTS = {'LearnToPayHead': 'mmpretrain', 'SSDHead': 'mmdet'}
 _problems = {}

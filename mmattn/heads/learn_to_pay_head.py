@@ -7,7 +7,7 @@ from mmengine.model import ModuleList
 from mmpretrain.models.heads import ClsHead
 from torch import Tensor, nn
 
-from mmattn.identity import blend, make_gamma
+from mmattn.core.identity import blend, make_gamma
 from mmattn.layers.learn_to_pay import LearnToPay
 from mmattn.registry import MODELS
 
@@ -41,7 +41,7 @@ class LearnToPayHead(ClsHead):
         compatibility: ``'learned'`` or ``'dot'`` (``mmattn.LearnToPay``).
         init: ``'paper'``, or ``'identity'``: ``fc(g) + gamma * (scores - fc(g))``, ``fc`` being
             the plain linear classifier of mmpretrain's ``LinearClsHead`` with its checkpoint
-            name (:mod:`mmattn.identity`).
+            name (:mod:`mmattn.core.identity`).
         init_cfg: as mmpretrain's; normal weights of 0.01 for the linear layers.
         kwargs: ``loss``, ``topk`` and ``cal_acc`` of mmpretrain's ``ClsHead``.
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mmattn.identity import blend, blend_factor, make_gamma
+from mmattn.core.identity import blend, blend_factor, make_gamma
 
 if hasattr(torch.compiler, 'is_compiling'):
     _is_compiling = torch.compiler.is_compiling
@@ -84,7 +84,7 @@ class Gate(nn.Module):
     """A module that attends to a feature map and keeps its shape.
 
     A method writes :meth:`attend`; ``forward`` adds the blend of ``init='identity'``
-    (:mod:`mmattn.identity`). ``_abbr_`` is the name inside a host's checkpoint.
+    (:mod:`mmattn.core.identity`). ``_abbr_`` is the name inside a host's checkpoint.
 
     Args:
         init: ``'paper'``, the method as published, or ``'identity'``, which starts as ``out = x``.

@@ -48,7 +48,7 @@ class ConvAutoencoderAttention(_Autoencoder):
         in_channels: C.
         size: 32, 30, 15 or 13, to have the report's last deconvolution for maps of that size;
             ``None``: 4x4 with stride 2.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 
@@ -104,7 +104,7 @@ class LinearAutoencoderAttention(_Autoencoder):
     Args:
         in_channels: C; the gate works for any, hosts pass it.
         width: of the maps the MLP is made for.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

@@ -30,7 +30,7 @@ class BAM(ScalingGate):
     Args:
         in_channels: C.
         reduction: r; both branches have ``max(C // r, 1)`` hidden channels.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

@@ -35,7 +35,7 @@ class CBAM(Gate):
         spatial: whether the spatial gate follows.
         kernel_size: of the spatial gate's convolution, odd.
         bias: whether both layers of the MLP have a bias.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 
@@ -96,7 +96,7 @@ class SpatialGate(ScalingGate):
     Args:
         in_channels: C; the gate works for any, hosts pass it.
         kernel_size: of the convolution, odd.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

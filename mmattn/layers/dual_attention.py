@@ -28,7 +28,7 @@ class PositionAttention(Gate):
     Args:
         in_channels: C.
         reduction: queries and keys have ``max(C // reduction, 1)`` channels.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 
@@ -79,7 +79,7 @@ class ChannelAttention(Gate):
 
     Args:
         in_channels: C; there are no convolutions, hosts pass it.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 
@@ -131,7 +131,7 @@ class DualAttention(Gate):
     Args:
         in_channels: C.
         reduction: of the position branch, as :class:`PositionAttention`.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

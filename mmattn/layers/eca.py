@@ -27,7 +27,7 @@ class ECA(ScalingGate):
         in_channels: C.
         kernel_size: k, odd; ``None``: ``psi(C)``, the integer part of ``(log2(C) + 1) / 2``, plus
             one where that is even.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

@@ -39,7 +39,7 @@ class FcaNet(ScalingGate):
         size: height and width, at least 7, the basis is made for; ``None``: 56, 28, 14 and 7 for
             256, 512, 1024 and 2048 channels (the authors' ResNet), 7 for all others.
         reduction: r; the hidden layer has ``max(C // r, 1)`` units, no layer has a bias.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmattn import require_host
+from mmattn.core.hosts import require_host
 from mmattn.layers._gate import Gate, hidden_width
 from mmattn.registry import MODELS
 
@@ -28,7 +28,7 @@ class GlobalContext(Gate):
         in_channels: C.
         reduction: r; the hidden layer has ``C // r`` units, at least 2 (the LayerNorm makes a
             single one constant).
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

@@ -111,7 +111,7 @@ class LearnToPayGate(ScalingGate):
     Args:
         in_channels: C.
         compatibility: ``'learned'`` or ``'dot'`` (``mmattn.LearnToPay``).
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from mmattn import require_host
+from mmattn.core.hosts import require_host
 from mmattn.layers._attention import attention
 from mmattn.layers._gate import Gate, _initialise, hidden_width
 from mmattn.registry import MODELS
@@ -37,7 +37,7 @@ class NonLocal(Gate):
         use_scale: whether scores are divided by the square root of the inner width.
         sub_sample: whether 2x2 max-pooling follows phi and g.
         norm_cfg: the norm behind Wz, such as ``dict(type='BN')``, or ``None``.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

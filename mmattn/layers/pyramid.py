@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mmattn.identity import blend
+from mmattn.core.identity import blend
 from mmattn.layers._attention import attention
 from mmattn.layers._gate import Gate, check_positive, hidden_width
 from mmattn.layers._pool import adaptive_avg_pool2d
@@ -42,7 +42,7 @@ class PyramidAttention(Gate):
         in_channels: C, or the widths of the levels, the last being the top's C.
         grid_size: every level is pooled to ``grid_size x grid_size``.
         reduction: queries and keys have ``max(C // reduction, 1)`` channels.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``, or a tuple of ``(N, in_channels[i], H_i, W_i)`` -> the
     same.

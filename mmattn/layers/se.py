@@ -24,7 +24,7 @@ class SE(ScalingGate):
         in_channels: C.
         reduction: r; the hidden layer has ``max(C // r, 1)`` units.
         bias: whether both layers have a bias.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmattn.identity import make_gamma
+from mmattn.core.identity import make_gamma
 from mmattn.layers._gate import hidden_width
 
 __all__ = ['ATTENTIONS', 'OPERATIONS', 'Searchlight']

@@ -27,7 +27,7 @@ class SimAM(ScalingGate):
     Args:
         in_channels: C; the gate works for any, hosts pass it.
         lam: lambda, > 0; 1e-4 in the authors' module, 0.1 in their ImageNet and COCO runs.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`).
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
 

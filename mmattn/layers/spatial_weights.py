@@ -28,7 +28,7 @@ class SpatialWeights(ScalingGate):
 
     Args:
         in_channels: C.
-        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.identity`). The paper's own initial
+        init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`). The paper's own initial
             values (normal weights of 0.01, 0.01, 0.001, biases 0.1, 0.1, 1) start with w near 1.
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.

@@ -1,8 +1,8 @@
 """Weakly supervised localization: classifier -> score maps -> boxes -> metrics -> report."""
 
-from .boxes import RULES, BoxRule, boxes_from_maps, get_rule
-from .cam import METHODS, ScoreMaps
-from .metrics import LocalizationMetrics
+from mmattn.localization.boxes import RULES, BoxRule, boxes_from_maps, get_rule
+from mmattn.localization.cam import METHODS, ScoreMaps
+from mmattn.localization.metrics import LocalizationMetrics
 
 __all__ = [
     'METHODS',

@@ -22,8 +22,8 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .matching import match
-from .structures import Problem
+from mmattn.localization.matching import match
+from mmattn.localization.structures import Problem
 
 FORMATS = ('ilsvrc', 'kaggle', 'wsol', 'cub', 'coco', 'boxes')
 SYNSET_FILES = ('LOC_synset_mapping.txt', 'synset_words.txt', 'synsets.txt')

@@ -23,7 +23,15 @@ from collections import namedtuple
 import torch
 import torch.nn.functional as F
 
-from .targets import choose, find_layout, last_tensor, linear_tail, replace_last, resolve, visit
+from mmattn.localization.targets import (
+    choose,
+    find_layout,
+    last_tensor,
+    linear_tail,
+    replace_last,
+    resolve,
+    visit,
+)
 
 STEPS = ('last', 'all', 'mean')
 ScoreMapOutput = namedtuple('ScoreMapOutput', 'maps logits classes')

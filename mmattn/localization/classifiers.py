@@ -24,7 +24,7 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
-from .pictures import Preprocess
+from mmattn.localization.pictures import Preprocess
 
 KINDS = ('mmpretrain', 'torchvision', 'timm', 'python')
 
@@ -167,7 +167,7 @@ def _warn_random(spec):
 
 
 def _from_mmpretrain(what, weights, num_classes):
-    from mmattn import require_host
+    from mmattn.core.hosts import require_host
 
     require_host('mmpretrain')
     from mmengine.config import Config

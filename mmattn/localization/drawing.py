@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from .boxes import boxes_from_maps, upsample
-from .pictures import read_picture
+from mmattn.localization.boxes import boxes_from_maps, upsample
+from mmattn.localization.pictures import read_picture
 
 TRUE_COLOUR, BOX_COLOUR, HALO = '#ffffff', '#ff2d87', '#101828'
 

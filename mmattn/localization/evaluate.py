@@ -21,13 +21,20 @@ from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
-from .boxes import BoxRule, boxes_from_mask, get_rule, masks_from_maps, stretch, upsample
-from .cam import ScoreMaps
-from .metrics import LocalizationMetrics
-from .pictures import PictureDataset, collate
-from .results import LOG_NAME, ResultLog, done_keys, log_files, merge_logs
-from .structures import PictureResult
-from .sweep import COMPONENTS, iou_matrix, sweep
+from mmattn.localization.boxes import (
+    BoxRule,
+    boxes_from_mask,
+    get_rule,
+    masks_from_maps,
+    stretch,
+    upsample,
+)
+from mmattn.localization.cam import ScoreMaps
+from mmattn.localization.metrics import LocalizationMetrics
+from mmattn.localization.pictures import PictureDataset, collate
+from mmattn.localization.results import LOG_NAME, ResultLog, done_keys, log_files, merge_logs
+from mmattn.localization.structures import PictureResult
+from mmattn.localization.sweep import COMPONENTS, iou_matrix, sweep
 
 _SWEEP_RULE = get_rule('clova-v1')
 

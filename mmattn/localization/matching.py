@@ -6,8 +6,8 @@ import math
 import os
 from pathlib import Path
 
-from .pictures import header_size
-from .structures import AnnotationSet, Picture, Problem
+from mmattn.localization.pictures import header_size
+from mmattn.localization.structures import AnnotationSet, Picture, Problem
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.gif')
 _SLACK = 1.0  # pixels: benchmarks count the last pixel as inside or as outside

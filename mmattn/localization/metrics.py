@@ -11,7 +11,7 @@ import zlib
 
 import numpy as np
 
-from .sweep import IOU_THRS, LEVELS, threshold_levels, unpack
+from mmattn.localization.sweep import IOU_THRS, LEVELS, threshold_levels, unpack
 
 COUNTED = ('top1_cls', 'top5_cls', 'gt_known', 'top1_loc', 'top5_loc')
 _FLUSH = 64

@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 from torch.utils.data import Dataset
 
-from .structures import Geometry
+from mmattn.localization.structures import Geometry
 
 _FILTERS = {'bilinear': Image.BILINEAR, 'bicubic': Image.BICUBIC}
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height

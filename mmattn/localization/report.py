@@ -9,8 +9,8 @@ import jinja2
 import numpy as np
 from mmengine.logging import print_log
 
-from .drawing import BOX_COLOUR, HALO, TRUE_COLOUR, card, explain
-from .sweep import IOU_THRS
+from mmattn.localization.drawing import BOX_COLOUR, HALO, TRUE_COLOUR, card, explain
+from mmattn.localization.sweep import IOU_THRS
 
 MEANING = {
     'gt_known': 'Box of the true class hits (IoU &ge; {iou})',

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from .structures import PictureResult
+from mmattn.localization.structures import PictureResult
 
 LOG_NAME = 'per_image.jsonl'
 

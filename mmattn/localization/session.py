@@ -9,13 +9,18 @@ import numpy as np
 from mmengine.logging import print_log
 
 import mmattn
-
-from .classifiers import count_classes
-from .drawing import draw, explain
-from .evaluate import Localizer, run
-from .pictures import header_size
-from .report import class_name, make_cards, write_curves_png, write_report, write_summary
-from .sweep import iou_matrix
+from mmattn.localization.classifiers import count_classes
+from mmattn.localization.drawing import draw, explain
+from mmattn.localization.evaluate import Localizer, run
+from mmattn.localization.pictures import header_size
+from mmattn.localization.report import (
+    class_name,
+    make_cards,
+    write_curves_png,
+    write_report,
+    write_summary,
+)
+from mmattn.localization.sweep import iou_matrix
 
 SHOWN = ('top1_loc', 'top5_loc', 'gt_known', 'max_box_acc', 'max_box_acc_v2')
 

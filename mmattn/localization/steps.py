@@ -10,10 +10,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from .metrics import COUNTED, judge
-from .results import LOG_NAME, read_log
-from .session import localize
-from .sweep import iou_matrix
+from mmattn.localization.metrics import COUNTED, judge
+from mmattn.localization.results import LOG_NAME, read_log
+from mmattn.localization.session import localize
+from mmattn.localization.sweep import iou_matrix
 
 SHOWN = ('top1_cls', 'top5_cls', 'top1_loc', 'gt_known', 'max_box_acc')
 

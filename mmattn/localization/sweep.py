@@ -147,7 +147,7 @@ def sweep(levels, boxes_xyxy, iou_thrs=IOU_THRS, components='contours'):
         ``{'v1': [hex, ...], 'v2': [hex, ...]}``: 256 bits per IoU threshold, level 0 first.
     """
     if components == 'pixels':
-        from .flooding import component_ious
+        from mmattn.localization.flooding import component_ious
 
         found = component_ious(levels, boxes_xyxy)
     else:

@@ -1,6 +1,6 @@
 """Necks: a tuple of maps in, a tuple of maps out. They need mmdet."""
 
-from mmattn import require_host
+from mmattn.core.hosts import require_host
 
 require_host('mmdet')
 

@@ -7,7 +7,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmattn.utils.data_checks import _check_num_classes
+from mmattn.data.checks import _check_num_classes
 from tests.test_configs import ROOT
 
 SSIA_CONFIGS = sorted((ROOT / 'configs/ssia').glob('*-ssia*.py'))

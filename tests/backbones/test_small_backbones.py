@@ -5,8 +5,8 @@ import torch
 from mmdet.registry import MODELS
 from torch import nn
 
+from mmattn.analysis.complexity import measure_complexity
 from mmattn.backbones import MobileNetV1, WideResNet
-from mmattn.utils.complexity import measure_complexity
 
 
 def classifier(cfg, width, classes):

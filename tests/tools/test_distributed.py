@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from mmattn.utils.run_log import read_scalars
+from mmattn.cli.run_log import read_scalars
 
 from .conftest import ROOT, TOOLS
 

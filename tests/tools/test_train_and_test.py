@@ -9,7 +9,7 @@ import torch
 from mmengine.fileio import load
 from torch import nn
 
-from mmattn.utils.run_log import read_scalars
+from mmattn.cli.run_log import read_scalars
 
 from .conftest import write_config
 

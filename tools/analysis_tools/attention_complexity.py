@@ -16,7 +16,7 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.registry import MODELS, init_default_scope
 
-from mmattn.utils.complexity import Complexity, measure_complexity
+from mmattn.analysis.complexity import Complexity, measure_complexity
 
 
 def main() -> None:

@@ -16,12 +16,12 @@ from mmengine.model import BaseModel
 from mmengine.registry import init_default_scope
 from torch import nn
 
+from mmattn.analysis.complexity import measure_complexity
 from mmattn.backbones import AttentionResNet, ReportCNN, TDResNet
 from mmattn.backbones.report_cnn import report_stage
 from mmattn.backbones.td_resnet import PRESETS
 from mmattn.layers._gate import Gate
 from mmattn.registry import MODELS
-from mmattn.utils.complexity import measure_complexity
 
 AW = dict(type='mmattn.AWConv2d')
 SE, CBAM = dict(type='mmattn.SE'), dict(type='mmattn.CBAM')

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
-from mmattn import require_host
-from mmattn.utils.checkpoint import LoadReportHook
-from mmattn.utils.command_line import explain
+from mmattn.cli.command_line import explain
+from mmattn.core.checkpoint import LoadReportHook
+from mmattn.core.hosts import require_host
 
 RESIZES = {'Resize': 'scale', 'ResizeEdge': 'scale', 'CenterCrop': 'crop_size'}
 

@@ -16,7 +16,7 @@ from mmengine.hub import get_config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from mmattn.utils.complexity import Complexity, measure_complexity
+from mmattn.analysis.complexity import Complexity, measure_complexity
 
 ROOT = Path(__file__).absolute().parents[2]
 

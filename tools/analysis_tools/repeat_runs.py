@@ -16,7 +16,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmattn.utils.run_log import child_environment, write_json
+from mmattn.cli.run_log import child_environment, write_json
 
 TOOLS = Path(__file__).absolute().parents[1]
 SPLITS = ('train', 'val', 'test')

@@ -23,9 +23,9 @@ from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import load_checkpoint
 
+from mmattn.core.checkpoint import compare
 from mmattn.layers._gate import Gate
 from mmattn.localization.drawing import explain, heat_rgba
-from mmattn.utils.checkpoint import compare
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mmattn.identity import blend, blend_factor, make_gamma
+from mmattn.core.identity import blend, blend_factor, make_gamma
 
 
 def test_paper_adds_nothing():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmattn.convs import AAConv2d
-from mmattn.utils.checkpoint import LoadReport, LoadReportHook, compare, shorten
+from mmattn.core.checkpoint import LoadReport, LoadReportHook, compare, shorten
 
 
 class Runner:

@@ -10,7 +10,7 @@ from PIL import Image
 
 pytest.importorskip('mmdet')
 
-from mmattn.utils.data_checks import check_data, find_broken_pictures, picture_paths  # noqa: E402
+from mmattn.data.checks import check_data, find_broken_pictures, picture_paths  # noqa: E402
 
 CLASSES = ('cat', 'dog')
 

@@ -4,7 +4,7 @@ import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from mmattn.utils.command_line import explain, start_processes
+from mmattn.cli.command_line import explain, start_processes
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 
-from mmattn.utils.data_checks import (
+from mmattn.data.checks import (
     broken_picture_sentence,
     check_data,
     find_broken_pictures,

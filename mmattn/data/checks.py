@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mmengine.registry import DATASETS, DefaultScope
 
-from mmattn.utils.checkpoint import shorten
+from mmattn.core.checkpoint import shorten
 
 __all__ = ['check_data', 'find_broken_pictures', 'picture_paths']
 

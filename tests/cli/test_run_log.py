@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from mmattn.utils.run_log import child_environment, read_scalars, write_json
+from mmattn.cli.run_log import child_environment, read_scalars, write_json
 
 
 def write_log(folder, name, lines):

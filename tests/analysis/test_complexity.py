@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from mmattn.analysis.complexity import Cost, measure_complexity
 from mmattn.backbones import AttentionResNet
 from mmattn.convs import AAConv2d, AWConv2d
 from mmattn.layers import CBAM, SE
-from mmattn.utils.complexity import Cost, measure_complexity
 
 
 class Classifier(nn.Module):
