@@ -61,10 +61,14 @@ def line_for(method, host: str) -> str:
     line = lines()[slot][host]
     if slot not in ('gate', 'conv'):
         return line
-    shown = {'gate': "dict(type='mmattn.SE')", 'conv': "dict(type='mmattn.AWConv2d')"}[slot]
+    gate = "dict(type='mmattn.SE', init='identity')"
+    conv = "dict(type='mmattn.AWConv2d', norm='GN', init='identity')"
+    shown = dict(gate=gate, conv=conv)[slot]
     assert shown in line
     options = options_of(Config.fromfile(ROOT / f'configs/{method.config}.py').model, method.name)
-    return line.replace(shown, repr(dict(type=f'mmattn.{method.name}', **options)))
+    return line.replace(
+        shown, repr(dict(type=f'mmattn.{method.name}', init='identity', **options))
+    )
 
 
 def options_of(cfg, name: str) -> dict:
@@ -103,6 +107,8 @@ def build(line: str, host: str):
     register_all_modules()
     cfg = get_config(f'mmdet::{HOSTS[host][0]}')
     cfg.model.backbone.init_cfg = None
+    if 'frozen_stages' in cfg.model.backbone:
+        cfg.model.backbone.frozen_stages = -1
     test_cfg = cfg.model.test_cfg
     test_cfg.get('rcnn', test_cfg).score_thr = 0.0  # an untrained network is sure of nothing
     exec(line, dict(cfg=cfg))
