@@ -86,3 +86,16 @@ def test_metafiles_say_how_long_a_config_trains():
         for model in yaml.safe_load((ROOT / name).read_text())['Models']:
             epochs = Config.fromfile(ROOT / model['Config']).train_cfg.get('max_epochs')
             assert model.get('Metadata', {}).get('Epochs') == epochs, model['Config']
+
+
+def test_the_multi_label_config_has_the_asymmetric_loss_of_the_paper():
+    model, _ = build(ROOT / 'configs/tdam/td-resnet50-joint-t2m1_8xb16_coco-multilabel.py')
+    loss = model.head.loss_module
+    assert type(loss).__name__ == 'AsymmetricLoss'
+    assert (loss.gamma_neg, loss.gamma_pos, loss.clip) == (4, 0, 0.05)
+
+
+def test_the_ten_blocks_of_r101_alternate():
+    model, _ = build(ROOT / 'configs/tdam/td-resnet101-joint-t2m1-10-blocks_4xb128-150e_in1k.py')
+    top_down = [i for i, b in enumerate(model.backbone.layer3) if hasattr(b, 'searchlight')]
+    assert top_down == list(range(0, 20, 2))

@@ -1,4 +1,4 @@
-"""COCO as multi-label classification, from a plain checkpoint. Schedule: ours.
+"""COCO as multi-label classification with the paper's asymmetric loss. Schedule: ours.
 
 The label files are those of mmpretrain's MultiLabelDataset; README.md shows how to make them.
 """
@@ -22,7 +22,7 @@ model = dict(
         type='MultiLabelLinearClsHead',
         num_classes=80,
         in_channels=2048,
-        loss=dict(type='CrossEntropyLoss', use_sigmoid=True, loss_weight=1.0),
+        loss=dict(type='AsymmetricLoss', gamma_neg=4.0, gamma_pos=0.0, clip=0.05),
     ),
 )
 

@@ -1,4 +1,7 @@
-"""CUB-200-2011 from a plain checkpoint: the network starts as the plain one."""
+"""CUB-200-2011 from a plain checkpoint: the network starts as the plain one.
+
+Differs from the paper: plain fine-tuning, where the paper trains with WS-DAN.
+"""
 
 _base_ = 'mmpretrain::resnet/resnet50_8xb8_cub.py'
 

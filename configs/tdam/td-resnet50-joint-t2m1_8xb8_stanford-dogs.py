@@ -1,6 +1,8 @@
-"""Stanford Dogs. mmpretrain has no data set of that name: two text files list the pictures.
+"""Stanford Dogs. mmpretrain has no data set of that name: two text files list the images.
 
 A line of train.txt and test.txt is `n02085620-Chihuahua/n02085620_10074.jpg 0`.
+
+Differs from the paper: plain fine-tuning, where the paper trains with WS-DAN.
 """
 
 _base_ = './td-resnet50-joint-t2m1_8xb8_cub.py'

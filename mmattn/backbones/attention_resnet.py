@@ -1,5 +1,6 @@
 """ResNet with attention at any position of any block."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 
@@ -7,6 +8,7 @@ from mmdet.models.backbones import resnext
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmdet.models.layers import ResLayer
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmattn.backbones._insert import (
     AddedParts,
@@ -37,7 +39,9 @@ class AttentionResNet(AddedParts, ResNet):
     SimAM (ICML 2021) and AW-convolution (2108.08205); docs/backbones.md draws them.
 
     Differs from the host: nothing until a rule says so. A checkpoint of the plain network loads
-    with exactly the new parameters missing. New parameters are not frozen by ``frozen_stages``,
+    with exactly the new parameters missing. ``norm_eval`` is mmdet's, True unless you say
+    otherwise: a classifier trained from scratch needs ``norm_eval=False``, or every norm of the
+    plain network keeps its initial statistics (a warning says so, once). New parameters are not frozen by ``frozen_stages``,
     and the norms of gates and convolutions are not kept in eval mode by ``norm_eval``. With
     ``groups > 1`` the blocks are ResNeXt's, and ``zero_init_residual`` acts on them too (the
     host's ResNeXt ignores it).
@@ -81,6 +85,8 @@ class AttentionResNet(AddedParts, ResNet):
         TypeError: a rule, a gate or ``conv2`` is no dict.
     """
 
+    _warned = False
+
     def __init__(
         self,
         depth: int,
@@ -112,6 +118,23 @@ class AttentionResNet(AddedParts, ResNet):
         for rule in attention:
             self._add(rule)
         self._remember(plain)
+
+    def train(self, mode: bool = True) -> 'AttentionResNet':
+        super().train(mode)
+        if mode and not self._warned and self._trains_with_fixed_norms():
+            self._warned = True
+            norms = [module for module in self.modules() if isinstance(module, _BatchNorm)]
+            still = sum(not norm.training for norm in norms)
+            warnings.warn(
+                f'{still} of the {len(norms)} norms stay in eval mode, since norm_eval is True '
+                "(mmdet's default): set norm_eval=False to train a classifier from scratch",
+                stacklevel=2,
+            )
+        return self
+
+    def _trains_with_fixed_norms(self) -> bool:
+        """A classifier's backbone (one output map) that is trained whole, but for its norms."""
+        return self.norm_eval and self.frozen_stages < 0 and len(self.out_indices) == 1
 
     def make_res_layer(self, block: type, **kwargs) -> ResLayer:
         if block is BasicBlock:

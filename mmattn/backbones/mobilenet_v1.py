@@ -31,7 +31,9 @@ class MobileNetV1(BaseModule):
     are ``dict(conv=dict(type='mmattn.AWConv2d'), replace=r'.*pointwise_conv\\.conv')``, its SE or
     CBAM gates ``dict(gate=..., after=r'stage.*(depthwise|pointwise)_conv')``.
 
-    Differs from the paper: nothing.
+    Differs from the paper: nothing in the network. The AW paper speaks of AW layers "in every two
+    depthwise separable convolutions"; its printed count is that of all 13 pointwise convolutions,
+    which the pattern above replaces.
 
     Args:
         widen_factor: multiplies every width (the paper's alpha).

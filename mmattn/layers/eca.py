@@ -22,6 +22,7 @@ class ECA(ScalingGate):
     Differs from the paper: nothing. The authors' released ResNet-50 does not follow equation 12
     but has k = 3, 5, 5, 7 in its four stages (``kernel_size``); equation 12 gives 5, 5, 5, 7 for
     256 to 2048 channels. Channels beyond the ends count as zero, as in the authors' code.
+    The autoencoder report has k = 3 everywhere, also for 128 channels (``kernel_size=3``).
 
     Args:
         in_channels: C.

@@ -18,7 +18,7 @@ class AWFPN(FPN):
     AW-CBAM-FPN (``gate_cfg`` alone).
 
     Differs from the paper: nothing known; where exactly its gates sit is read from "before each
-    convolution". Extra levels made by pooling have no convolution; extra levels made by
+    convolution", and its schedule is not stated (the configs here train mmdet's 1x). Extra levels made by pooling have no convolution; extra levels made by
     convolutions (RetinaNet) get the same treatment as the others.
 
     A checkpoint of the plain FPN loads with nothing missing but the new parameters:

@@ -1,6 +1,7 @@
 import copy
 import io
 import pickle
+import warnings
 
 import pytest
 import torch
@@ -414,6 +415,18 @@ def test_new_norms_in_eval_mode_on_request():
     assert len(new) == 16 + 4 + 2 * 16
     assert not any(training[name] for name in new)
     assert all(training[name] for name in training if name not in new)
+
+
+def test_a_classifier_with_fixed_norms_is_warned_once():
+    model = net(out_indices=(3,), attention=[rule('after_stage', 'BAM')])
+    with pytest.warns(UserWarning, match=r'53 of the \d+ norms stay in eval mode.*norm_eval=False'):
+        model.train()
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        model.train()
+        net(out_indices=(3,), norm_eval=False).train()
+        net(out_indices=(3,), frozen_stages=1).train()  # a detector on C5 from weights
+        net().train()
 
 
 def test_a_user_may_freeze_what_is_new():
