@@ -1,4 +1,4 @@
-"""10 alternating blocks of stage 3 (0, 2, ..., 18), as the paper's text says; not the cost that it prints."""
+"""10 alternating blocks of stage 3 (0, 2, ..., 18), as the text says; not the printed cost."""
 
 _base_ = './_base_/imagenet_150e.py'
 

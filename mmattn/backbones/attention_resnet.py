@@ -41,10 +41,10 @@ class AttentionResNet(AddedParts, ResNet):
     Differs from the host: nothing until a rule says so. A checkpoint of the plain network loads
     with exactly the new parameters missing. ``norm_eval`` is mmdet's, True unless you say
     otherwise: a classifier trained from scratch needs ``norm_eval=False``, or every norm of the
-    plain network keeps its initial statistics (a warning says so, once). New parameters are not frozen by ``frozen_stages``,
-    and the norms of gates and convolutions are not kept in eval mode by ``norm_eval``. With
-    ``groups > 1`` the blocks are ResNeXt's, and ``zero_init_residual`` acts on them too (the
-    host's ResNeXt ignores it).
+    plain network keeps its initial statistics (a warning says so, once). New parameters are not
+    frozen by ``frozen_stages``, and the norms of gates and convolutions are not kept in eval mode
+    by ``norm_eval``. With ``groups > 1`` the blocks are ResNeXt's, and ``zero_init_residual`` acts
+    on them too (the host's ResNeXt ignores it).
 
     Every rule of ``attention`` is a dict of
 

@@ -22,9 +22,9 @@ class CBAM(Gate):
 
     Differs from the paper: follows the authors' code where the paper is silent: the MLP has
     biases; the spatial gate has a BatchNorm (momentum 0.01) whose weight starts at 0, so that
-    the spatial gate is 0.5 everywhere in the first step (in the autoencoder report's code it starts
-    at 1); the maximum comes before the mean. With
-    ``init='identity'`` that weight starts at 1, or two zeros would hold the convolution still.
+    the spatial gate is 0.5 everywhere in the first step (in the autoencoder report's code it
+    starts at 1); the maximum comes before the mean. With ``init='identity'`` that weight starts at
+    1, or two zeros would hold the convolution still.
 
     Limits: in training the spatial gate's BatchNorm needs two values, so a single picture with a
     1x1 map is refused.

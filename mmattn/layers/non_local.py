@@ -20,9 +20,9 @@ class NonLocal(Gate):
     initial values are mmcv's ``NonLocal2d``; the softmax product runs without the
     (positions x positions) matrix, so that large maps fit.
 
-    Differs from the paper: nothing. Where a block stands is the paper's (after a block of res4); the
-    survey describes the operation and names no place in a classifier. The authors' configs also divide the scores by the square
-    root of the inner width (``use_scale=True``), put a BatchNorm behind Wz
+    Differs from the paper: nothing. The place our configs give it is the original paper's (after a
+    block of res4), not the one the survey draws. The authors' configs also divide the scores by
+    the square root of the inner width (``use_scale=True``), put a BatchNorm behind Wz
     (``norm_cfg=dict(type='BN')``) and halve phi and g by max-pooling (``sub_sample=True``). Wz, or
     its norm, starts at 0; with ``init='identity'``, where gamma does that, at random (the norm
     at 1), or two zeros would never move.

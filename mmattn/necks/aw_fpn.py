@@ -18,8 +18,9 @@ class AWFPN(FPN):
     AW-CBAM-FPN (``gate_cfg`` alone).
 
     Differs from the paper: nothing known; where exactly its gates sit is read from "before each
-    convolution", and its schedule is not stated (the configs here train mmdet's 1x). Extra levels made by pooling have no convolution; extra levels made by
-    convolutions (RetinaNet) get the same treatment as the others.
+    convolution", and its schedule is not stated (the configs here train mmdet's 1x). Extra levels
+    made by pooling have no convolution; extra levels made by convolutions (RetinaNet) get the same
+    treatment as the others.
 
     A checkpoint of the plain FPN loads with nothing missing but the new parameters:
     ``lateral_convs.0.conv.weight`` keeps its name, the gate is ``lateral_convs.0.gate``.
