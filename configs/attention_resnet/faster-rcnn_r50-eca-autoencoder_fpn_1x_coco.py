@@ -9,7 +9,7 @@ model = dict(
             dict(
                 gate=dict(
                     type='mmattn.Sequence',
-                    gates=[dict(type='mmattn.ConvAutoencoderAttention'), dict(type='mmattn.ECA')],
+                    gates=[dict(type='mmattn.ECA'), dict(type='mmattn.ConvAutoencoderAttention')],
                     init='identity',
                 ),
                 position='before_norm2',

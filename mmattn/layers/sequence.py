@@ -16,10 +16,10 @@ class Sequence(Gate):
 
     Paper: the hybrids of Attention Mechanisms for Image Classification (course report, 2023), such
     as ``gates=[dict(type='mmattn.ECA'), dict(type='mmattn.SpatialGate')]`` (its "CBAM Spatial +
-    ECA") and ``[dict(type='mmattn.ECA'), dict(type='mmattn.ConvAutoencoderAttention')]``.
+    ECA") and ``[dict(type='mmattn.ECA'), dict(type='mmattn.ConvAutoencoderAttention')]``. In all
+    three of its hybrids the channel attention (ECA) comes first.
 
-    Differs from the paper: the report does not fix the order of the two; it is the order of
-    ``gates`` here.
+    Differs from the paper: any gates in any order; the order is that of ``gates``.
 
     Limits: as its gates.
 

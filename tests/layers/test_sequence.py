@@ -1,24 +1,62 @@
+from pathlib import Path
+
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mmattn.layers import CBAM, ECA, Sequence, SpatialGate
 from mmattn.registry import MODELS
+from tests.reference.autoencoder import conv_autoencoder, linear_autoencoder
 from tests.reference.cbam import spatial_gate
 from tests.reference.eca import eca
 from tests.values import check_values, picture, randomise
 
+CONFIGS = Path(__file__).parents[2] / 'configs' / 'attention_resnet'
 HYBRID = [dict(type='mmattn.ECA', kernel_size=3), dict(type='mmattn.SpatialGate')]
 
 
-@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
-def test_values(training):
-    def reference(x, p):
-        first = {k.removeprefix('gates.0.'): v for k, v in p.items()}
-        second = {k.removeprefix('gates.1.'): v for k, v in p.items()}
-        return spatial_gate(eca(x, first, training), second, training)
+# the report's second gates: options, reference, a map it works on
+SECOND = {
+    'spatial': (dict(type='mmattn.SpatialGate'), spatial_gate, (2, 5, 4, 3)),
+    'conv': (dict(type='mmattn.ConvAutoencoderAttention'), conv_autoencoder, (1, 3, 8, 9)),
+    'linear': (
+        dict(type='mmattn.LinearAutoencoderAttention', width=4),
+        lambda x, p, training: linear_autoencoder(x, p, training, 4),
+        (1, 3, 2, 4),
+    ),
+}
 
-    check_values(Sequence(5, HYBRID), reference, (picture(2, 5, 4, 3),), training)
+
+def eca_first(second, training):
+    """The hybrid of the report, written out: channel attention, then ``second``."""
+
+    def reference(x, p):
+        parts = [
+            {k.removeprefix(f'gates.{i}.'): v for k, v in p.items() if k.startswith(f'gates.{i}.')}
+            for i in range(2)
+        ]
+        return second(eca(x, parts[0], training), parts[1], training)
+
+    return reference
+
+
+@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
+@pytest.mark.parametrize('kind', SECOND)
+def test_values_of_the_hybrids(kind, training):
+    cfg, second, shape = SECOND[kind]
+    gate = Sequence(shape[1], [dict(type='mmattn.ECA', kernel_size=3), cfg])
+    check_values(gate, eca_first(second, training), (picture(*shape),), training)
+
+
+@pytest.mark.parametrize('config, kind', [('eca-autoencoder', 'conv'), ('eca-spatial', 'spatial')])
+def test_values_of_the_configs(config, kind):
+    pytest.importorskip('mmdet', reason='the configs start from those of mmdet')
+    cfg = Config.fromfile(CONFIGS / f'faster-rcnn_r50-{config}_fpn_1x_coco.py')
+    (rule,) = cfg.model.backbone.attention
+    _, second, shape = SECOND[kind]
+    gate = MODELS.build(dict(rule.gate, in_channels=shape[1], init='paper'))
+    check_values(gate, eca_first(second, True), (picture(*shape),), True)
 
 
 def test_order_matters():

@@ -5,6 +5,13 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
+
+from mmattn.layers import Sequence
+from tests.reference.autoencoder import conv_autoencoder, linear_autoencoder
+from tests.reference.cbam import spatial_gate
+from tests.reference.eca import eca
+from tests.values import picture, randomise
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location(
@@ -77,3 +84,33 @@ def test_parameters_of_the_predictors_that_the_page_names():
 def test_the_page_is_up_to_date():
     page = (ROOT / 'docs/costs.md').read_text()
     assert page == cost_tables.markdown([count(row) for row in ROWS])
+
+
+# the second gate of each hybrid: its reference, and a map small enough for loops
+HYBRIDS = {
+    'CNN + Conv. Autoencoder + ECA': (
+        lambda x, p: conv_autoencoder(x, p, True, 13),
+        (1, 128, 13, 13),
+    ),
+    'CNN + Linear Autoencoder + ECA': (
+        lambda x, p: linear_autoencoder(x, p, True, 13),
+        (1, 128, 1, 13),
+    ),
+    'CNN + CBAM Spatial + ECA': (lambda x, p: spatial_gate(x, p, True), (2, 128, 3, 4)),
+}
+
+
+@pytest.mark.parametrize('name', HYBRIDS)
+def test_values_of_the_hybrid_rows(name):
+    """Counts are the same in either order; the report has ECA first."""
+    second, size = HYBRIDS[name]
+    (row,) = (row for row in ROWS if row.name == name)
+    gate = [m for m in row.build().modules() if isinstance(m, Sequence)][-1].double()
+    params = randomise(gate).state_dict()
+    first, last = (
+        {k.removeprefix(f'gates.{i}.'): v for k, v in params.items() if f'gates.{i}.' in k}
+        for i in (0, 1)
+    )
+    with torch.no_grad():
+        x = picture(*size, grad=False)
+        torch.testing.assert_close(gate(x), second(eca(x, first, True), last))

@@ -390,8 +390,8 @@ def _autoencoder() -> Iterator[Row]:
     table = 'Autoencoder report (2023), Table 1: CIFAR-10 (parameters only)'
     eca = dict(ECA, kernel_size=3)
 
-    def hybrid(first: dict) -> dict:
-        return dict(type='mmattn.Sequence', gates=[first, eca])
+    def hybrid(second: dict) -> dict:
+        return dict(type='mmattn.Sequence', gates=[eca, second])
 
     def conv(size: int) -> dict:
         return dict(type='mmattn.ConvAutoencoderAttention', size=size)

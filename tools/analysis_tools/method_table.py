@@ -200,7 +200,7 @@ METHODS = (
     ),
     Method(
         'Sequence',
-        'gates one after the other: autoencoder + ECA',
+        'gates one after the other: ECA + autoencoder',
         'course report, 2023',
         'gate',
         'behind every 3x3',
