@@ -22,7 +22,7 @@ from mmengine.config import Config
 from mmengine.dist import get_dist_info, init_dist
 
 from mmattn.deploy import fuse
-from mmattn.localization.annotations import FORMATS, load_annotations
+from mmattn.localization.annotations import FORMATS, load_annotations, read_synsets
 from mmattn.localization.boxes import RULES, get_rule
 from mmattn.localization.cam import METHODS
 from mmattn.localization.classifiers import count_classes, load_classifier
@@ -168,6 +168,18 @@ def make_classifier(args):
     return replace(classifier, preprocess=replace(classifier.preprocess, **changed))
 
 
+def with_names(classifier, synsets, count):
+    """The classifier with the class names of a file."""
+    if not os.path.isfile(synsets):
+        raise ValueError(f'synsets: {synsets} does not exist')
+    names = read_synsets(synsets)[1]
+    if len(names) != count:
+        raise ValueError(
+            f'synsets: {synsets} names {len(names)} classes and the classifier has {count}'
+        )
+    return replace(classifier, classes=names)
+
+
 def at_each_step(classifier):
     """One classifier for each step of a top-down network, none for any other network."""
     if 'mmattn.backbones.top_down' not in sys.modules:  # so the network has no such block
@@ -260,8 +272,10 @@ def main(argv=None):
         classifier = make_classifier(args)
         device = choose_device(args)
         work_dir = work_dir_of(args)
-        steps = at_each_step(classifier) if args.steps == 'all' else []
         classes = count_classes(classifier)
+        if args.show and args.synsets:
+            classifier = with_names(classifier, args.synsets, classes)
+        steps = at_each_step(classifier) if args.steps == 'all' else []
         if args.show:
             calls = 'last' if steps else args.steps
             for file, name, score, boxes in show(

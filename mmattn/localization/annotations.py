@@ -203,7 +203,14 @@ def read_boxes(path):
                 f'annotations: entry {i} of {path} must have boxes [x1, y1, x2, y2], '
                 f'got {item["boxes"]}'
             )
-        entries.append(Entry(item['file'], [int(item['label'])], boxes, size))
+        label = item['label']
+        number = isinstance(label, (int, float)) and not isinstance(label, bool)
+        if not number or label != label // 1:
+            raise ValueError(
+                f'annotations: entry {i} of {path} must have a label that is a whole number (the '
+                f"place of its class among the classifier's, from 0), got {label!r}"
+            )
+        entries.append(Entry(item['file'], [int(label)], boxes, size))
     return Source(entries)
 
 

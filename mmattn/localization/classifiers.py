@@ -17,6 +17,7 @@ import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,9 @@ def count_classes(classifier, device='cpu'):
             scores = classifier(x)
     except Exception as error:
         size = ' x '.join(map(str, classifier.preprocess.input_size))
-        first = str(error).strip().split('\n')[0]
-        raise ValueError(f'the classifier does not take an input of {size}: {first}') from error
+        raise ValueError(
+            f'the classifier does not take an input of {size}: {_first_line(error)}'
+        ) from error
     finally:
         for module, mode in training:
             module.training = mode
@@ -127,8 +129,7 @@ def load_weights(model, path):
     try:
         checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except Exception as error:
-        first = (str(error).strip() or type(error).__name__).split('\n')[0]
-        raise ValueError(f'checkpoint {path} cannot be read: {first}') from error
+        raise ValueError(f'checkpoint {path} cannot be read: {_first_line(error)}') from error
     state = checkpoint
     if isinstance(checkpoint, dict):
         state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
@@ -160,6 +161,10 @@ def _check_weights(model):
     for name, tensor in list(model.named_parameters()) + list(model.named_buffers()):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f'the weights hold NaN or infinity, first in {name}')
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).split('\n')[0]
 
 
 def _warn_random(spec):
@@ -262,7 +267,14 @@ def _from_torchvision(what, weights, num_classes):
 
 
 def _torchvision_pretrained(torchvision, what, enum, options):
-    model = torchvision.models.get_model(what, weights=enum, **options)
+    try:
+        model = torchvision.models.get_model(what, weights=enum, **options)
+    except (OSError, EOFError, RuntimeError, HTTPException) as error:
+        raise ValueError(
+            f'the weights {enum.name} of torchvision:{what} cannot be downloaded '
+            f'({_first_line(error)}): fetch {enum.url} on another machine and give the file as '
+            'the second word'
+        ) from error
     recipe = enum.transforms()
     size = recipe.crop_size[0]
     preprocess = Preprocess(
@@ -280,11 +292,19 @@ def _from_timm(what, weights, num_classes):
     except ImportError as error:
         raise ImportError('timm is not installed: pip install timm') from error
     options = {} if num_classes is None else dict(num_classes=num_classes)
-    try:
-        model = timm.create_model(what, pretrained=weights == 'pretrained', **options)
-    except RuntimeError as error:
+    pretrained = weights == 'pretrained'
+    if '/' not in what and not timm.is_model(what):  # 'hf_hub:user/name' is no name of a table
         near = ', '.join(timm.list_models(f'*{what.split("_")[0]}*')[:5])
-        raise ValueError(f'timm has no model {what!r}; nearest: {near or "-"}') from error
+        raise ValueError(f'timm has no model {what!r}; nearest: {near or "-"}')
+    try:
+        model = timm.create_model(what, pretrained=pretrained, **options)
+    except Exception as error:
+        if not pretrained:
+            raise ValueError(f'timm:{what} cannot be built: {_first_line(error)}') from error
+        raise ValueError(
+            f'the pretrained weights of timm:{what} cannot be loaded ({_first_line(error)}); a '
+            "checkpoint file may stand in place of 'pretrained'"
+        ) from error
     if weights and weights != 'pretrained':
         load_weights(model, weights)
     elif not weights:

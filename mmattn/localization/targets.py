@@ -5,7 +5,10 @@ how often they are called and whether everything behind one of them is average p
 linear layer (then score maps need no backward pass at all).
 """
 
+import copy
+import dataclasses
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -102,13 +105,44 @@ def _grid(count, input_size):
 
 
 def last_tensor(output):
-    """The tensor of a module's output: itself, or the last one of a tuple or list."""
+    """A module's output, or the last tensor of the sequence, dict or dataclass it is."""
+    found = _last_place(output)
+    return output if isinstance(output, torch.Tensor) else found and found[1]
+
+
+def replace_last(output, tensor):
+    """A copy of a module's output with ``tensor`` where :func:`last_tensor` found its own.
+
+    Tuples, named tuples, lists, dicts and dataclasses keep their type and their other values.
+    """
     if isinstance(output, torch.Tensor):
-        return output
+        return tensor
+    place = _last_place(output)[0]
     if isinstance(output, (list, tuple)):
-        tensors = [v for v in output if isinstance(v, torch.Tensor)]
-        return tensors[-1] if tensors else None
-    return None
+        items = list(output)
+        items[place] = tensor
+        make = getattr(type(output), '_make', type(output))  # a named tuple takes no list
+        return make(items)
+    changed = copy.copy(output)
+    if isinstance(output, Mapping):
+        changed[place] = tensor
+    else:
+        object.__setattr__(changed, place, tensor)  # frozen ones too
+    return changed
+
+
+def _last_place(output):
+    """``(index, key or field; tensor)`` of the last tensor a container holds, or None."""
+    if isinstance(output, (list, tuple)):
+        items = enumerate(output)
+    elif isinstance(output, Mapping):
+        items = output.items()
+    elif dataclasses.is_dataclass(output) and not isinstance(output, type):
+        items = [(f.name, getattr(output, f.name, None)) for f in dataclasses.fields(output)]
+    else:
+        return None
+    found = [(place, value) for place, value in items if isinstance(value, torch.Tensor)]
+    return found[-1] if found else None
 
 
 def visit(model, forward, x):
@@ -290,13 +324,3 @@ def linear_tail(model, forward, x, name, layout):
             if float((expected - logits).abs().max()) <= 1e-4 * spread:
                 return module.weight.detach()
     return None
-
-
-def replace_last(output, tensor):
-    """Puts ``tensor`` where :func:`last_tensor` found its own."""
-    if isinstance(output, torch.Tensor):
-        return tensor
-    items = list(output)
-    index = max(i for i, v in enumerate(items) if isinstance(v, torch.Tensor))
-    items[index] = tensor
-    return type(output)(items)

@@ -170,6 +170,14 @@ def test_boxes_json(tmp_path):
         load_annotations(path, images)
 
 
+@pytest.mark.parametrize('label', ['"cat"', '"1"', 'null', '0.5', 'true', 'NaN', 'Infinity'])
+def test_labels_are_whole_numbers(tmp_path, label):
+    images, path = boxes_json(tmp_path, 1)
+    write(path, f'[{{"file": "p0.png", "label": {label}, "boxes": [[1, 2, 3, 4]]}}]')
+    with pytest.raises(ValueError, match='entry 0 of .* must have a label that is a whole number'):
+        load_annotations(path, images)
+
+
 @pytest.mark.parametrize('text', ['[{"file":', '{"images":'])
 def test_json_cut_short(tmp_path, text):
     images, path = boxes_json(tmp_path, 1)

@@ -1,5 +1,8 @@
 """Score maps: values by hand, a slow reference, torchcam, and everything around them."""
 
+from collections import namedtuple
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
@@ -245,6 +248,52 @@ def test_in_place_layers_do_not_reach_the_map():
         expected = maps(x, classes).maps
     with ScoreMaps(inplace, 'hirescam', target='3') as maps:
         torch.testing.assert_close(maps(x, classes).maps, expected)
+
+
+Named = namedtuple('Named', 'other map')
+
+
+@dataclass(frozen=True)
+class Framed:
+    map: torch.Tensor
+    other: object = None
+
+
+CONTAINERS = [
+    pytest.param(lambda x: (None, x), lambda y: y[1], id='tuple'),
+    pytest.param(lambda x: [x, 'text'], lambda y: y[0], id='list'),
+    pytest.param(lambda x: Named(3, x), lambda y: y.map, id='namedtuple'),
+    pytest.param(lambda x: {'map': x, 'other': 3}, lambda y: y['map'], id='dict'),
+    pytest.param(Framed, lambda y: y.map, id='frozen-dataclass'),
+]
+
+
+@pytest.mark.parametrize(('pack', 'unpack'), CONTAINERS)
+@pytest.mark.parametrize('make', [gap_net, mlp_net])
+def test_a_map_inside_what_a_layer_returns(make, pack, unpack):
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = make()
+            self.pack = Pack(self.net[4])
+
+        def forward(self, x):
+            found = self.pack(self.net[:4](x))
+            assert type(found) is type(pack(x))
+            return self.net[5:](unpack(found))
+
+    class Pack(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            return pack(self.layer(x))
+
+    x, classes = torch.randn(2, 3, 16, 16), torch.tensor([[0, 1], [2, 3]])
+    expected = reference_maps(make, x, classes, target='4')
+    torch.testing.assert_close(reference_maps(Packed, x, classes, target='pack'), expected)
+    assert expected.max() > 0
 
 
 @pytest.mark.parametrize(('make', 'graph'), [(gap_net, 0), (mlp_net, 1)])

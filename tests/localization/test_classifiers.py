@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -61,6 +62,44 @@ def test_timm():
     assert found.preprocess.mean == pytest.approx((123.675, 116.28, 103.53))
     with pytest.raises(ValueError, match="timm has no model 'resnet_x'"):
         load_classifier('timm:resnet_x')
+
+
+@pytest.mark.parametrize(
+    ('error', 'said'),
+    [
+        (
+            RuntimeError('package not installed. Run `pip install huggingface_hub`.\nMore'),
+            'not ins',
+        ),
+        (OSError('no route to host'), 'no route to host'),
+    ],
+)
+def test_timm_weights_that_cannot_be_had(monkeypatch, error, said):
+    timm = pytest.importorskip('timm', reason='timm is not installed')
+
+    def create_model(name, pretrained=False, **_):
+        raise error
+
+    monkeypatch.setattr(timm, 'create_model', create_model)
+    with pytest.raises(ValueError, match=f'weights of timm:resnet18 cannot be loaded .*{said}'):
+        load_classifier('timm:resnet18', 'pretrained')
+    with pytest.raises(ValueError, match=f'timm:resnet18 cannot be built: .*{said}'):
+        load_classifier('timm:resnet18')
+
+
+def test_torchvision_weights_without_network(monkeypatch):
+    pytest.importorskip('torchvision')
+
+    def load(*_, **__):
+        raise URLError('Name or service not known')
+
+    monkeypatch.setattr(torch.hub, 'load_state_dict_from_url', load)
+    monkeypatch.setattr('torchvision.models._api.load_state_dict_from_url', load)
+    match = (
+        r'weights IMAGENET1K_V1 of torchvision:resnet18 cannot be downloaded \(.*not known.*https'
+    )
+    with pytest.raises(ValueError, match=match):
+        load_classifier('torchvision:resnet18', 'DEFAULT')
 
 
 MMPRETRAIN = """

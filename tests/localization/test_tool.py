@@ -222,6 +222,20 @@ def test_show(tmp_path, capsys):
     assert 'cannot decode' in capsys.readouterr().err
 
 
+def test_show_with_the_names_of_a_file(tmp_path, capsys):
+    path = picture(tmp_path / 'x.png', 60, 40)
+    names = tmp_path / 'names.txt'
+    names.write_text('n01 tench\nn02 goldfish\nn03 great white shark\nn04 hen\n')
+    options = ['--synsets', names, '--work-dir', tmp_path / 'out']
+    assert call(NET, '--show', path, '--label', 2, *options) == 0
+    assert 'x_gradcam.png: great white shark (' in capsys.readouterr().out
+    names.write_text('n01 tench\n')
+    assert call(NET, '--show', path, *options) == 2
+    assert 'names.txt names 1 classes and the classifier has 4' in capsys.readouterr().err
+    assert call(NET, '--show', path, '--synsets', tmp_path / 'no.txt') == 2
+    assert 'no.txt does not exist' in capsys.readouterr().err
+
+
 def test_show_every_step(tmp_path, capsys):
     file = tmp_path / 'rec.py'
     file.write_text('from tests.localization.nets import Recurrent as make\n')
