@@ -43,4 +43,5 @@ def blend_factor(factor: Tensor, gamma: Tensor | None) -> Tensor:
 
     Shape: ``factor`` any shape; ``gamma`` a scalar; returns the shape of ``factor``.
     """
-    return factor if gamma is None else (1 - gamma) + gamma * factor
+    # 1 + gamma * (factor - 1), since torch's ONNX exporter (dynamo) has no scalar minus a tensor
+    return factor if gamma is None else gamma * (factor - 1) + 1

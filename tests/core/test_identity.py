@@ -34,6 +34,27 @@ def test_a_zero_gamma_changes_no_bit():
     assert torch.equal(x * blend_factor(factor, torch.tensor(0.0)), x)
 
 
+@pytest.mark.filterwarnings('ignore')
+def test_a_blended_factor_exports_to_onnx():
+    pytest.importorskip('onnxscript')
+    reference = pytest.importorskip('onnx.reference')
+    if tuple(map(int, torch.__version__.split('.')[:2])) < (2, 6):
+        pytest.skip('torch before 2.6 exports ONNX programs of another kind')
+
+    class Blended(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gamma = torch.nn.Parameter(torch.tensor(0.3))
+
+        def forward(self, x):
+            return x * blend_factor(x.mean((2, 3), keepdim=True), self.gamma)
+
+    model, x = Blended().eval(), torch.rand(2, 3, 4, 5)
+    program = torch.onnx.export(model, (x,), dynamo=True, verbose=False)
+    (out,) = reference.ReferenceEvaluator(program.model_proto).run(None, {'x': x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(out), model(x).detach())
+
+
 def test_blend_of_two_precisions():
     x, attended = torch.randn(2, 3), torch.randn(2, 3, dtype=torch.bfloat16)
     out = blend(x, attended, torch.tensor(0.5))
