@@ -62,11 +62,14 @@ class SSIABlock(nn.Module):
         low_size: ``(H, W)``, what a low spatial summary is resized to, bilinearly.
         high_channels: C', of the high map.
         high_size: ``(H', W')`` what a spatial signal is resized to, likewise.
-        lambda_s: weight of the spatial loss; with 0 it has no predictor.
-        lambda_c: weight of the channel loss; with 0 it has no predictor.
+        lambda_s: weight of the spatial loss; with 0 it has no predictor. The paper: 0.5 beside a
+            channel loss, 1 alone.
+        lambda_c: weight of the channel loss; with 0 it has no predictor. The paper: 1.5 beside a
+            spatial loss, 3 alone.
         hidden: width of the predictors' hidden layer.
         normaliser: ``'std'`` or ``'var'``, what divides a signal.
-        thresholds: ``(low, high)``: entries between them count.
+        thresholds: ``(low, high)``: entries of ``|G|`` between them count. The lower one, 0.5, is
+            the paper's eta.
         norm_input: normalise the low summaries as the signals (the paper's option).
         resize_input: resize the low spatial summary to ``high_size`` (the paper's option).
         norm: of the hidden layer: ``'BN'`` (the paper), ``'SyncBN'``, ``'LN'`` (does not see the
@@ -86,8 +89,8 @@ class SSIABlock(nn.Module):
         high_channels: int,
         high_size: tuple[int, int],
         *,
-        lambda_s: float = 1.0,
-        lambda_c: float = 3.0,
+        lambda_s: float = 0.5,
+        lambda_c: float = 1.5,
         hidden: int = 64,
         normaliser: str = 'std',
         thresholds: tuple[float, float] = (0.5, 10.0),

@@ -36,8 +36,10 @@ class SSIA:
     2206.07434; the loss is :class:`mmattn.auxiliary.SSIABlock`.
 
     Differs from the paper: maps of pictures of any size are resized to fixed grids (in detection,
-    which the paper does not try). ``lambda_s, lambda_c = 1, 3`` as its section on settings says;
-    its first table says 0.5 and 1.5.
+    which the paper does not try). Where its text contradicts itself, ``lambda_s, lambda_c = 0.5,
+    1.5``: the text of its table 1 gives these for the row with both signals, whose figures are
+    also the "cascaded" ones of table 2 and ResNet-50's of table 5; the section on settings gives
+    1, 3, which table 1 has for a signal alone.
 
     Args:
         model: config of the detector or classifier.
@@ -48,9 +50,13 @@ class SSIA:
             last one; ``'identity'``: each but the last itself; or pairs ``(low, high)`` of taps.
             A signal has the size of the next tap (of the high one where pairs are given).
         sample: a picture ``(channels, height, width)``; the sizes of its maps are the grids.
-        eta: weight of all losses of SSIA.
-        lambdas: weights of the blocks; ``None``: 1, 2, 3, ...
-        warmup: this many training iterations first have weight 0.
+        loss_weight: weight of all losses of SSIA together (0.2 in the paper, whose eta is another
+            thing: the lower one of ``thresholds``).
+        lambdas: weights of the blocks, low to high; ``None``: 1, 2, 3, ... The paper's 1, 2, 3
+            belong to the low maps of stages 0, 1 and 2: with taps that start at stage 1, as in a
+            detector with stage 0 frozen, its weights are ``(2, 3)``.
+        warmup: in so many training iterations first, the predictors learn from detached maps and
+            the wrapped model learns from its own losses alone.
         data_preprocessor: of the wrapped model, where its own config has none (the runner passes
             a config's top-level entry here).
         block: options of every block, see :class:`mmattn.auxiliary.SSIABlock`: ``lambda_s``,
@@ -81,12 +87,18 @@ class SSIA:
         taps: Sequence,
         scheme='cascaded',
         sample: tuple[int, int, int] = (3, 224, 224),
-        eta: float = 0.2,
+        loss_weight: float = 0.2,
         lambdas: Sequence[float] | None = None,
         warmup: int = 0,
         data_preprocessor: dict | None = None,
         **block,
     ) -> None:
+        if 'eta' in block:
+            raise TypeError(
+                "eta is the threshold on the signals in the paper, 0.5, here the first of "
+                'thresholds=(0.5, 10); the weight of all losses is loss_weight, '
+                f'got eta={block["eta"]}'
+            )
         if not isinstance(taps, Sequence) or isinstance(taps, str):
             raise TypeError(f'taps must be a list of numbers or names, got {taps!r}')
         names = [_module_name(self, tap) for tap in taps]
@@ -97,7 +109,7 @@ class SSIA:
             raise ValueError(
                 f'lambdas must have one weight for each of {len(pairs)} blocks, got {lambdas}'
             )
-        weights = [('eta', eta), *(('lambdas', v) for v in lambdas), ('warmup', warmup)]
+        weights = [('loss_weight', loss_weight), *(('lambdas', v) for v in lambdas), ('warmup', warmup)]
         for name, value in weights:
             if not value >= 0:  # also NaN
                 raise ValueError(f'{name} must be >= 0, got {value}')
@@ -107,7 +119,7 @@ class SSIA:
                 for low, high, grid in pairs
             ],
             [(names[low], names[high]) for low, high, _ in pairs],
-            [eta * value for value in lambdas],
+            [loss_weight * value for value in lambdas],
             warmup,
         )
         self._register_state_dict_hook(_leave_out)
@@ -162,7 +174,7 @@ class _Blocks(nn.Module):
 
     def forward(self, pooled: dict[str, Pooled]) -> dict[str, Tensor]:
         """The losses by name, from the summaries by tap."""
-        started = (self.iteration >= self.warmup).to(torch.float32)  # no wait for the device
+        started = self.iteration >= self.warmup  # a tensor: no wait for the device
         if self.training:
             self.iteration += 1
         losses = {}
@@ -176,9 +188,15 @@ class _Blocks(nn.Module):
                     'frozen (frozen_stages), or inside a block that runs with_cp; take a later '
                     'tap, or the module around it'
                 )
-            for name, loss in block.losses(pooled[low], pooled[high]).items():
-                losses[f'loss_ssia_{number}_{name}'] = started * self.weights[number] * loss
+            below = _let_through(started, pooled[low]) if self.warmup else pooled[low]
+            for name, loss in block.losses(below, pooled[high]).items():
+                losses[f'loss_ssia_{number}_{name}'] = self.weights[number] * loss
         return losses
+
+
+def _let_through(started: Tensor, low: Pooled) -> Pooled:
+    """The same values; a gradient passes only where ``started`` is true."""
+    return Pooled(*(torch.where(started, x, x.detach()) for x in low))
 
 
 @HOOKS.register_module()

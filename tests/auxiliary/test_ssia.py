@@ -49,8 +49,8 @@ def test_other_modes_are_the_plain_models_bit_for_bit(mode, training):
 
 
 def test_losses_and_their_weights():
-    """Every entry is eta * lambda_n * lambda_s or c * loss of the maps; the model's own stay."""
-    model, plain = build(eta=0.3, lambdas=(2, 3, 5), lambda_s=0.5, lambda_c=4)
+    """Each is loss_weight * lambda_n * lambda_s or c * loss of its maps; the model's own stay."""
+    model, plain = build(loss_weight=0.3, lambdas=(2, 3, 5), lambda_s=0.5, lambda_c=4)
     inputs, labels = batch(size=(40, 48))  # not the sample's size
     found = model(inputs, labels, mode='loss')
     own = plain(inputs, labels, mode='loss')['loss']
@@ -229,19 +229,44 @@ def test_a_tap_that_cannot_learn_is_refused():
         assert len(model(inputs, labels, mode='loss')) == 7
 
 
-@pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
-def test_warmup_counts_training_steps(training):
-    model, _ = build(warmup=2)
-    model.train(training)
+def test_during_warmup_only_the_predictors_learn():
+    """Step by step: the backbone's gradient is its own losses' until the warm-up is over."""
+    model, plain = build(warmup=2)
+    always, _ = build()
     inputs, labels = batch()
     for step in range(4):
         losses, grads = gradients(model, inputs, labels)
-        started = training and step >= 2
+        same_losses, same_grads = gradients(always, inputs, labels)
+        plain.zero_grad()
+        plain(inputs, labels, mode='loss')['loss'].backward()
         for name, value in losses.items():
-            assert (value > 0) == (started or name == 'loss'), (step, name)
-        some = grads['ssia.blocks.0.predictors.channel.0.weight']  # never None: DDP waits for it
-        assert bool(some.abs().max() > 0) == started
-    assert int(model.ssia.state_dict()['iteration']) == (4 if training else 0)
+            assert torch.equal(value, same_losses[name]), (step, name)
+        for name, grad in grads.items():
+            if name.startswith('ssia') or step >= 2:
+                assert torch.equal(grad, same_grads[name]), (step, name)
+            else:
+                own = plain.get_parameter(name).grad
+                torch.testing.assert_close(grad, own, msg=f'{step} {name}')
+                reached = name.startswith('backbone') and 'layer4' not in name
+                assert not reached or not torch.equal(grad, same_grads[name]), (step, name)
+    assert int(model.ssia.state_dict()['iteration']) == 4
+
+
+def test_an_endless_loss_in_the_warmup_does_not_reach_the_backbone():
+    model, _ = build(warmup=1)
+    inputs, labels = batch()
+    with torch.no_grad():
+        model.ssia.blocks[0].predictors['channel'][3].weight.fill_(float('inf'))
+    _, grads = gradients(model, inputs, labels)
+    assert all(g.isfinite().all() for name, g in grads.items() if 'ssia' not in name)
+
+
+def test_only_training_counts_for_the_warmup():
+    model, _ = build(warmup=2)
+    inputs, labels = batch()
+    for mode in (False, True, False):
+        model.train(mode)(inputs, labels, mode='loss')
+    assert int(model.ssia.iteration) == 1
 
 
 def test_bfloat16():
@@ -307,8 +332,13 @@ def test_the_trial_run_leaves_no_trace():
         (dict(scheme=[(2, 1)]), ValueError, r'scheme must give pairs .*got \(2, 1\) reversed'),
         (dict(scheme=[(0, 7)]), ValueError, r'scheme must hold pairs of the taps .*got \(0, 7\)'),
         (dict(scheme=[]), ValueError, 'scheme must hold at least one pair'),
-        (dict(eta=-0.1), ValueError, 'eta must be >= 0, got -0.1'),
-        (dict(eta=float('nan')), ValueError, 'eta must be >= 0, got nan'),
+        (dict(loss_weight=-0.1), ValueError, 'loss_weight must be >= 0, got -0.1'),
+        (dict(loss_weight=float('nan')), ValueError, 'loss_weight must be >= 0, got nan'),
+        (
+            dict(eta=0.5),
+            TypeError,
+            r'eta is the threshold .* 0.5, .*thresholds=\(0.5, 10\); .*loss_weight, got eta=0.5',
+        ),
         (dict(lambdas=(1, float('nan'), 3)), ValueError, 'lambdas must be >= 0, got nan'),
         (dict(lambdas=(1, -2, 3)), ValueError, 'lambdas must be >= 0, got -2'),
         (dict(lambdas=(1, 2)), ValueError, 'lambdas must have one weight for each of 3 blocks'),

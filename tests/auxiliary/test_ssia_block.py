@@ -13,7 +13,7 @@ OPTIONS = {
     'default': {},
     'var': dict(normaliser='var'),
     'thresholds': dict(thresholds=(0.8, 1.2)),
-    'weights': dict(lambda_s=0.5, lambda_c=1.5),
+    'weights': dict(lambda_s=1.0, lambda_c=3.0),
     'normalised input': dict(norm_input=True),
     'resized input': dict(resize_input=True),
     'spatial alone': dict(lambda_c=0.0),
@@ -38,7 +38,7 @@ def test_values_and_gradients_are_those_of_the_equations(options, resized, train
         params[name].requires_grad_()
     settings = dict(options)
     sizes = (SIZES[1], SIZES[1]) if settings.pop('resize_input', False) else SIZES
-    lambdas = settings.pop('lambda_s', 1.0), settings.pop('lambda_c', 3.0)
+    lambdas = settings.pop('lambda_s', 0.5), settings.pop('lambda_c', 1.5)
     expected = ssia(low, high, params, sizes, training, lambdas, **settings)
 
     found = torch.stack(list(net(low, high).values()))

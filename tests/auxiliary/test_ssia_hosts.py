@@ -1,12 +1,15 @@
 """SSIA around the hosts' own models: mmdet's detectors, mmpretrain's classifiers."""
 
 import copy
+import inspect
+import re
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
+from mmattn.auxiliary import SSIABlock
 from mmattn.data.checks import _check_num_classes
 from tests.test_configs import ROOT
 
@@ -115,6 +118,7 @@ MAPS = {
     'resnet18': [(64, 56), (128, 28), (256, 14), (512, 7)],
     'resnet50': [(256, 56), (512, 28), (1024, 14), (2048, 7)],
     'resnet101': [(256, 56), (512, 28), (1024, 14), (2048, 7)],
+    'wide-resnet18-x1.5': [(96, 56), (192, 28), (384, 14), (768, 7)],
     'wide-resnet18': [(128, 56), (256, 28), (512, 14), (1024, 7)],
     'resnext50': [(256, 56), (512, 28), (1024, 14), (2048, 7)],
     'resnext101': [(256, 56), (512, 28), (1024, 14), (2048, 7)],
@@ -146,14 +150,36 @@ def test_the_recipes_of_the_tables():
     expected = {
         'spatial': dict(lambda_s=1.0, lambda_c=0.0),
         'channel': dict(lambda_s=0.0, lambda_c=3.0),
-        'half': dict(lambda_s=0.5, lambda_c=1.5),
+        'full': dict(lambda_s=1.0, lambda_c=3.0),
         'final': dict(scheme='final'),
         'identity': dict(scheme='identity'),
     }
     base = config('ssia/resnet50-ssia_1xb32-100e_mini-imagenet.py').model
+    model = MODELS.build(base)
+    weights = [block.weights for block in model.ssia.blocks]
+    assert weights == [dict(spatial=0.5, channel=1.5)] * 3  # "both" of table 1
+    assert model.ssia.weights == [0.2 * n for n in (1, 2, 3)]
     for name, change in expected.items():
         cfg = config(f'ssia/resnet50-ssia-{name}_1xb32-100e_mini-imagenet.py').model
         assert dict(cfg) == {**base, **change}
+
+
+def test_the_readme_names_the_weights_of_its_configs():
+    """Table 1: the weights in a row are those of the config that the row links."""
+    pytest.importorskip('mmpretrain', reason='the configs inherit those of mmpretrain')
+    text = (ROOT / 'configs/ssia/README.md').read_text()
+    table = text[text.index('| ResNet-50, table 1') :].split('\n\n')[0].split('\n')[2:]
+    assert len(table) == 5
+    for line in table:
+        _, link, weights, *_ = line.split('|')
+        path = re.search(r'\((\S+\.py)\)', link)[1]
+        model = config(f'ssia/{path}').model
+        if not weights.strip():
+            assert model.type == 'ImageClassifier'
+            continue
+        defaults = inspect.signature(SSIABlock).parameters
+        found = [model.get(name, defaults[name].default) for name in ('lambda_s', 'lambda_c')]
+        assert found == [float(weight) for weight in weights.split(', ')], path
 
 
 @pytest.mark.parametrize('path', SSIA_CONFIGS, ids=lambda path: path.stem)
