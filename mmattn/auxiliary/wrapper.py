@@ -95,7 +95,7 @@ class SSIA:
     ) -> None:
         if 'eta' in block:
             raise TypeError(
-                "eta is the threshold on the signals in the paper, 0.5, here the first of "
+                'eta is the threshold on the signals in the paper, 0.5, here the first of '
                 'thresholds=(0.5, 10); the weight of all losses is loss_weight, '
                 f'got eta={block["eta"]}'
             )
@@ -109,7 +109,11 @@ class SSIA:
             raise ValueError(
                 f'lambdas must have one weight for each of {len(pairs)} blocks, got {lambdas}'
             )
-        weights = [('loss_weight', loss_weight), *(('lambdas', v) for v in lambdas), ('warmup', warmup)]
+        weights = [
+            ('loss_weight', loss_weight),
+            *(('lambdas', v) for v in lambdas),
+            ('warmup', warmup),
+        ]
         for name, value in weights:
             if not value >= 0:  # also NaN
                 raise ValueError(f'{name} must be >= 0, got {value}')
