@@ -1,12 +1,11 @@
 """mmattn's child registries; mmengine imports this file for any ``type='mmattn.X'``."""
 
-import difflib
-
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
 from mmattn.core.hosts import host_problem
+from mmattn.core.names import did_you_mean
 
 __all__ = ['HOOKS', 'MODELS']
 
@@ -33,12 +32,8 @@ class _Registry(Registry):
 
     def _explain(self, key: str) -> str:
         names = sorted(self.module_dict)
-        lower = {name.lower(): name for name in names}
-        close = difflib.get_close_matches(key.lower(), lower, n=3, cutoff=0.5)
-        if close:
-            hint = 'did you mean ' + ' or '.join(f"'mmattn.{lower[name]}'" for name in close) + '?'
-        else:
-            hint = f'registered names are {", ".join(names)}.'
+        hint = did_you_mean(key, names, n=3, sep='', prefix='mmattn.')
+        hint = hint or f'registered names are {", ".join(names)}.'
         problems = filter(None, map(host_problem, _needed_hosts()))
         return ' '.join((f"type 'mmattn.{key}' is not registered; {hint}", *problems))
 

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.convs.aa_conv import AAConv2d
 from mmattn.convs.aw_conv import AWConv2d
+from mmattn.core.modes import eval_mode, hooks
 from mmattn.layers._gate import Gate
 
 __all__ = ['Complexity', 'Cost', 'measure_complexity']
@@ -46,23 +47,17 @@ def measure_complexity(model: nn.Module, *inputs, **options) -> Complexity:
         what it costs beyond the plain one.
     """
     counter = _Counter()
-    handles = []
-    for name, module in model.named_modules():
-        if _is_inserted(module):
-            handles.append(module.register_forward_pre_hook(counter.enter))
-            handles.append(module.register_forward_hook(counter.leave(name)))
-        elif isinstance(module, nn.Conv2d):  # what is watched computes all of its output (TDAM)
-            handles.append(module.register_forward_hook(_watch))
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), counter.mode:
-            model(*inputs, **options)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes.items():
-            module.training = training
+    inserted = {name: m for name, m in model.named_modules() if _is_inserted(m)}
+    plain = [m for m in model.modules() if isinstance(m, nn.Conv2d) and not _is_inserted(m)]
+    with (
+        hooks(inserted.values(), counter.enter, pre=True),
+        hooks(inserted, counter.leave),
+        hooks(plain, _watch),  # what is watched computes all of its output (TDAM)
+        eval_mode(model),
+        torch.no_grad(),
+        counter.mode,
+    ):
+        model(*inputs, **options)
     added = {
         name: Cost(_added_params(model.get_submodule(name)), macs)
         for name, macs in counter.added.items()
@@ -90,18 +85,15 @@ class _Counter:
     def enter(self, module: nn.Module, inputs: tuple) -> None:
         self._before.append(self.total())
 
-    def leave(self, name: str):
-        def hook(module: nn.Module, inputs: tuple, out: Tensor) -> None:
-            own_attention = module if isinstance(module, AWConv2d) else None
-            if isinstance(module, AAConv2d) and module.branch is not None:
-                own_attention = module
-            if own_attention is not None:
-                self.products += inputs[0].shape[0] * own_attention.weight.numel()
-            cost = self.total() - self._before.pop() - _plain_macs(module, out)
-            if not self._before:  # part of another inserted module otherwise
-                self.added[name] = self.added.get(name, 0) + cost
-
-        return hook
+    def leave(self, name: str, module: nn.Module, inputs: tuple, out: Tensor) -> None:
+        own_attention = module if isinstance(module, AWConv2d) else None
+        if isinstance(module, AAConv2d) and module.branch is not None:
+            own_attention = module
+        if own_attention is not None:
+            self.products += inputs[0].shape[0] * own_attention.weight.numel()
+        cost = self.total() - self._before.pop() - _plain_macs(module, out)
+        if not self._before:  # part of another inserted module otherwise
+            self.added[name] = self.added.get(name, 0) + cost
 
 
 def _is_inserted(module: nn.Module) -> bool:

@@ -1,9 +1,8 @@
 """SSIA around any detector or classifier, for the training only."""
 
-import difflib
 from collections.abc import Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import partial
 
 import torch
 from mmengine.hooks import Hook
@@ -13,6 +12,9 @@ from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
 from mmattn.auxiliary.ssia import Pooled, SSIABlock, pool
+from mmattn.core.front import Front
+from mmattn.core.modes import eval_mode, hooks
+from mmattn.core.names import listed
 from mmattn.registry import HOOKS, MODELS
 
 __all__ = ['SSIA', 'SSIAHook']
@@ -21,7 +23,7 @@ SCHEMES = ('cascaded', 'final', 'identity')
 
 
 @MODELS.register_module()
-class SSIA:
+class SSIA(Front):
     r"""Any detector or classifier with the losses of SSIA beside its own while it trains.
 
     The result *is* the wrapped model: an instance of its class (and of ``SSIA``), with its
@@ -78,8 +80,7 @@ class SSIA:
             raise TypeError(f'model must be a config (dict), got {type(model).__name__}')
         given = {} if data_preprocessor is None else dict(data_preprocessor=data_preprocessor)
         net = ROOT_MODELS.build({**given, **model})
-        net.__class__ = _wrapped(type(net))
-        return net  # Python calls __init__ on it: it is an SSIA now
+        return cls.in_front_of(net)  # Python calls __init__ on it: it is an SSIA now
 
     def __init__(
         self,
@@ -155,10 +156,6 @@ class SSIA:
                 maps = (predicted['spatial'].reshape(shape), signals['spatial'].reshape(shape))
                 found.append(((low, high), *maps))
         return found
-
-    def __reduce_ex__(self, protocol):
-        """Copy and pickle by the wrapped class: the class of ``self`` is made on demand."""
-        return _bare, (self._host_class,), self.__dict__
 
 
 class _Blocks(nn.Module):
@@ -238,18 +235,6 @@ def _of(runner) -> nn.Module:
     return model.ssia
 
 
-@cache
-def _wrapped(host: type) -> type:
-    """The class of a wrapped model: ``SSIA`` in front of the model's own class."""
-    body = dict(_host_class=host, __module__=__name__, __doc__=SSIA.__doc__)
-    return type(host)(f'SSIA{host.__name__}', (SSIA, host), body)
-
-
-def _bare(host: type) -> SSIA:
-    """An empty instance for ``copy`` and ``pickle`` to fill."""
-    return object.__new__(_wrapped(host))
-
-
 def _leave_out(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
     """State-dict hook: the predictors are no part of the model."""
     for key in [key for key in state if key.startswith(f'{prefix}ssia.')]:
@@ -288,10 +273,9 @@ def _module_name(net: nn.Module, tap) -> str:
         return stages[tap]
     names = [name for name, _ in net.named_modules() if name]
     if tap not in names:
-        close = difflib.get_close_matches(str(tap), names, n=5, cutoff=0.4)
         raise ValueError(
             f'taps must name modules of {net._host_class.__name__}, got {tap!r}; '
-            f'there are {", ".join(map(repr, close or names[:10]))}, ...'
+            f'there are {listed(tap, names, limit=10)}'
         )
     return tap
 
@@ -330,10 +314,8 @@ def _trial(net: nn.Module, names: list, sample: tuple) -> list[tuple[int, int, i
         x = torch.zeros(1, *sample, device=like.device, dtype=like.dtype)
     except (TypeError, RuntimeError) as error:
         raise ValueError(f'sample must be (channels, height, width), got {sample!r}') from error
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
     try:
-        with torch.no_grad(), _watch(net, names) as pooled:
+        with eval_mode(net), torch.no_grad(), _watch(net, names) as pooled:
             getattr(net, 'extract_feat', net)(x)
     except RuntimeError as error:
         reason = str(error).split('\n')[0]
@@ -341,9 +323,6 @@ def _trial(net: nn.Module, names: list, sample: tuple) -> list[tuple[int, int, i
             f'sample must be a picture {net._host_class.__name__} can take, got {sample!r}: '
             f'{reason}'
         ) from error
-    finally:
-        for module, mode in modes:
-            module.training = mode
     for name in names:
         if name not in pooled:
             raise ValueError(f'taps must run in the backbone or neck, {name!r} does not')
@@ -362,15 +341,8 @@ def _watch(net: nn.Module, names):
     the second run of a checkpointed block, in the backward pass.
     """
     pooled: dict[str, Pooled] = {}
-    handles = [
-        net.get_submodule(name).register_forward_hook(partial(_note, pooled, name))
-        for name in names
-    ]
-    try:
+    with hooks({name: net.get_submodule(name) for name in names}, partial(_note, pooled)):
         yield pooled
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _note(pooled: dict, name: str, module: nn.Module, inputs: tuple, output) -> None:

@@ -5,7 +5,6 @@ network can be pickled and copied) or in the host's own slots, and hold no state
 so that gradient checkpointing may run a block twice.
 """
 
-import difflib
 from collections.abc import Iterable
 
 import torch
@@ -13,6 +12,7 @@ from mmcv.cnn import build_conv_layer, build_plugin_layer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mmattn.core.modes import eval_mode
 from mmattn.registry import MODELS
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     'check_rules',
     'gate_input',
     'gate_output',
-    'nearest',
     'replace_conv',
     'unused_name',
 ]
@@ -106,10 +105,8 @@ def build_gate(cfg: dict, in_channels: int) -> tuple[str, nn.Module]:
     name, gate = build_plugin_layer(cfg, in_channels=in_channels)
     like = next(gate.parameters(), torch.zeros(()))
     x = torch.zeros(1, in_channels, 8, 8, device=like.device, dtype=like.dtype)
-    gate.eval()  # a trial must leave no trace in a norm's statistics
-    with torch.no_grad():
+    with eval_mode(gate), torch.no_grad():  # leaves no trace in a norm's statistics
         out = gate(x)
-    gate.train()
     if not isinstance(out, Tensor) or out.shape != x.shape:
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ValueError(
@@ -205,12 +202,3 @@ def check_keys(rule: dict, allowed: tuple, required: str) -> None:
         raise ValueError(f'a rule of attention takes {allowed}, got {unknown[0]!r}')
     if required not in rule:
         raise ValueError(f'a rule of attention needs {required!r}, got {sorted(rule)}')
-
-
-def nearest(word: str, names: Iterable, limit: int = 30) -> str:
-    """The names for an error message, those like ``word`` first."""
-    names = list(names)
-    close = difflib.get_close_matches(word, names, n=5, cutoff=0.4)
-    shown = (close + [name for name in names if name not in close])[:limit]
-    more = f' and {len(names) - len(shown)} more' if len(names) > len(shown) else ''
-    return ', '.join(map(repr, shown)) + more

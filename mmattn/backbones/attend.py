@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache, partial
+from functools import partial
 
 import torch
 from mmcv.cnn import Conv2d
@@ -17,10 +17,12 @@ from mmattn.backbones._insert import (
     check_keys,
     check_rules,
     gate_output,
-    nearest,
     replace_conv,
     unused_name,
 )
+from mmattn.core.front import Front
+from mmattn.core.modes import eval_mode, hooks
+from mmattn.core.names import listed
 from mmattn.registry import MODELS
 
 __all__ = ['Attend']
@@ -30,7 +32,7 @@ _NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 @MODELS.register_module()
-class Attend(AddedParts):
+class Attend(Front, AddedParts):
     r"""Any registered network with gates and attention convolutions added by rules.
 
     The result *is* the wrapped network: an instance of its class (and of ``Attend``), with its
@@ -81,8 +83,7 @@ class Attend(AddedParts):
         net = HOST_MODELS.build(cfg)
         if isinstance(net, Attend):
             raise ValueError('wrapped must be a plain network: put all rules into one list')
-        net.__class__ = _attended(type(net))
-        return net  # Python calls __init__ on it: it is an Attend now
+        return cls.in_front_of(net)  # Python calls __init__ on it: it is an Attend now
 
     def __init__(self, wrapped, attention=(), sample=None, attention_norm_eval=False, **kwargs):
         self.attention_norm_eval = attention_norm_eval
@@ -119,10 +120,6 @@ class Attend(AddedParts):
             maps[level] = self.attend[name](maps[level])
         return maps
 
-    def __reduce_ex__(self, protocol):
-        """Copy and pickle by the wrapped class: the class of ``self`` is made on demand."""
-        return _bare, (self._host_class,), self.__dict__
-
     def _replace_convs(self, rules: list) -> None:
         convs = [name for name, module in self.named_modules() if type(module) in _PLAIN_CONVS]
         free = list(convs)
@@ -131,7 +128,7 @@ class Attend(AddedParts):
             if not matches:
                 raise ValueError(
                     'replace must match the name of a convolution that no earlier rule took, '
-                    f'got {rule["replace"]!r}; there are {nearest(str(rule["replace"]), convs)}'
+                    f'got {rule["replace"]!r}; there are {listed(rule["replace"], convs)}'
                 )
             for name in matches:
                 parent, _, child = name.rpartition('.')
@@ -144,7 +141,7 @@ class Attend(AddedParts):
         if not matches:
             raise ValueError(
                 f'after must match the name of a module, got {rule["after"]!r}; '
-                f'there are {nearest(str(rule["after"]), modules)}'
+                f'there are {listed(rule["after"], modules)}'
             )
         for name in matches:
             if isinstance(modules[name], _NORMS):
@@ -183,18 +180,6 @@ class Attend(AddedParts):
             key = unused_name(self.attend, f'level{level}_{abbr}')
             self.attend[key] = gate
             self._level_gates.append((level, key))
-
-
-@cache
-def _attended(host: type) -> type:
-    """The class of an attended network: ``Attend`` in front of the network's own class."""
-    body = dict(_host_class=host, __module__=__name__, __doc__=Attend.__doc__)
-    return type(host)(f'Attend{host.__name__}', (Attend, host), body)
-
-
-def _bare(host: type) -> Attend:
-    """An empty instance for ``copy`` and ``pickle`` to fill."""
-    return object.__new__(_attended(host))
 
 
 def _check(rule: dict) -> None:
@@ -241,29 +226,19 @@ def _trial(net: nn.Module, sample, names: set) -> tuple[dict, list]:
         for shape in ([sample] if isinstance(sample[0], int) else sample)
     ]
     widths = {name: set() for name in names}
-    hooks = [
-        net.get_submodule(name).register_forward_hook(partial(_note_width, widths[name]))
-        for name in names
-    ]
-    modes = [(module, module.training) for module in net.modules()]
-    net.eval()
+    watched = {name: net.get_submodule(name) for name in names}
     try:
-        with torch.no_grad():
+        with eval_mode(net), hooks(watched, partial(_note_width, widths)), torch.no_grad():
             outs = net(maps[0] if isinstance(sample[0], int) else tuple(maps))
     except Exception as error:
         raise ValueError(
             f'sample must be an input {net._host_class.__name__} can take, got {sample}: {error}'
         ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in modes:
-            module.training = mode
     return widths, [_width(out) for out in ([outs] if isinstance(outs, Tensor) else outs)]
 
 
-def _note_width(widths: set, module: nn.Module, inputs: tuple, output) -> None:
-    widths.add(_width(output))
+def _note_width(widths: dict, name: str, module: nn.Module, inputs: tuple, output) -> None:
+    widths[name].add(_width(output))
 
 
 def _width(output):

@@ -17,10 +17,10 @@ from mmattn.backbones._insert import (
     check_rules,
     gate_input,
     gate_output,
-    nearest,
     replace_conv,
     unused_name,
 )
+from mmattn.core.names import listed
 from mmattn.registry import MODELS
 
 __all__ = ['AttentionResNet']
@@ -168,7 +168,7 @@ class AttentionResNet(AddedParts, ResNet):
                 else ''
             )
             raise ValueError(
-                f'position must be one of {nearest(str(position), allowed)} '
+                f'position must be one of {listed(position, allowed)} '
                 f'in a {kind} network, got {position!r}{hint}'
             )
         if position == 'after_stage':

@@ -8,6 +8,7 @@ Nothing here keeps anything between calls.
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch.utils.checkpoint as cp
 from mmengine.logging import print_log
@@ -16,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmattn.backbones._insert import AddedParts
 from mmattn.core.identity import blend
+from mmattn.core.modes import hooks
 from mmattn.layers.searchlight import Searchlight
 
 __all__ = ['TopDown', 'TopDownNet', 'at_step', 'choose_blocks', 'count_steps', 'outputs_per_step']
@@ -350,25 +352,13 @@ def at_step(model: nn.Module, step: int) -> Iterator[nn.Module]:
     steps = max(block.steps for block in blocks)
     if isinstance(step, bool) or step not in range(1, steps + 1):
         raise ValueError(f'step must be from 1 to {steps}, got {step!r}')
-    handles = []
-    try:
-        for block in blocks:
-            hook = _Stop(min(step, block.steps))
-            handles.append(block.register_forward_pre_hook(hook, with_kwargs=True))
+    with hooks(blocks, partial(_stop, step), pre=True, with_kwargs=True):
         yield model
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-class _Stop:
+def _stop(step: int, block: nn.Module, args: tuple, kwargs: dict) -> tuple:
     """Forward pre-hook that tells a block where to stop."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict) -> tuple:
-        return args, {**kwargs, 'steps': self.step}
+    return args, {**kwargs, 'steps': min(step, block.steps)}
 
 
 def outputs_per_step(model: nn.Module, *args, forward: Callable | None = None, **kwargs) -> list:

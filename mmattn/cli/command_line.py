@@ -1,7 +1,6 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: options, config, processes, failures."""
 
 import argparse
-import difflib
 import inspect
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 
+from mmattn.core.names import closest, did_you_mean
 from mmattn.data.checks import (
     broken_picture_sentence,
     check_data,
@@ -90,7 +90,7 @@ def load_config(path: str, options: dict, launcher: str, work_dir: str | None) -
     _check_options(cfg, options)
     cfg.merge_from_dict(options)
     if 'model' not in cfg:
-        near = difflib.get_close_matches('model', cfg.keys(), 1)
+        near = closest('model', cfg.keys(), 1)
         hint = f'; it has {near[0]!r}' if near else ''
         raise ValueError(f'config: {path} has no model{hint}')
     cfg.launcher = launcher
@@ -112,8 +112,7 @@ def _check_options(cfg: Config, options: dict) -> None:
     for option in options:
         name = option.split('.')[0]
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f', did you mean {near[0]!r}?' if near else ''
+            hint = did_you_mean(name, known)
             raise ValueError(f'--cfg-options {option}: the config has no {name!r}{hint}')
 
 
@@ -204,7 +203,7 @@ def _unscoped_name(text: str, cfg: Config | None) -> str | None:
         )
     else:
         return None
-    close = difflib.get_close_matches(wrong or '', MODELS.module_dict, 1, cutoff=0.8)
+    close = closest(wrong or '', MODELS.module_dict, 1, sure=True)
     if not close:
         return None
     return f"type {wrong!r} is not known to the host: did you mean 'mmattn.{close[0]}'?"
@@ -297,8 +296,7 @@ def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ())
         if broken:
             return broken_picture_sentence(*next(iter(broken.items())))
     if found := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
-        near = difflib.get_close_matches(found[2], _arguments(found[1], cfg), 1)
-        hint = f', did you mean {near[0]!r}?' if near else ''
+        hint = did_you_mean(found[2], _arguments(found[1], cfg))
         return f'the config gives {found[1]} an argument it does not have: {found[2]!r}{hint}'
     if unscoped := _unscoped_name(text, cfg):
         return unscoped

@@ -3,8 +3,9 @@
 import contextlib
 import json
 import os
-import tempfile
 from pathlib import Path
+
+from mmattn.core.text import read_json, read_lines, write_text
 
 __all__ = ['child_environment', 'read_scalars', 'write_json']
 
@@ -27,7 +28,7 @@ def read_scalars(work_dir: str | Path) -> dict[str, list[tuple[int, float]]]:
     """
     curves: dict[str, dict[int, float]] = {}
     for path in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):  # folders are timestamps
-        for line in path.read_text().splitlines():
+        for line in read_lines(path):
             try:
                 entry = json.loads(line)
             except ValueError:  # the run was killed in the middle of a line
@@ -53,14 +54,8 @@ def write_json(path: str | Path, content: dict, merge: bool = False) -> dict:
         dict: What the file holds now.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     if merge:
         with contextlib.suppress(OSError, ValueError, TypeError):
-            content = {**json.loads(path.read_text()), **content}
-    text = json.dumps(content, indent=1) + '\n'
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    with os.fdopen(handle, 'w') as file:
-        file.write(text)
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
+            content = {**read_json(path), **content}
+    write_text(path, json.dumps(content, indent=1) + '\n')
     return content

@@ -5,18 +5,19 @@ on without a word above a warning. The hook here runs between reading and loadin
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 
+from mmattn.core.names import shorten
+
 __all__ = ['LoadReport', 'LoadReportHook', 'compare']
 
 # Bookkeeping of BatchNorm that old checkpoints lack; it changes no output.
 _HARMLESS = re.compile(r'(^|\.)num_batches_tracked$')
-_SHOWN = 6
 
 
 @dataclass
@@ -83,13 +84,6 @@ class LoadReport:
 
 def _arrows(shapes: Mapping) -> list:
     return [f'{key} {old} -> {new}' for key, (old, new) in shapes.items()]
-
-
-def shorten(names: Iterable[str], shown: int = _SHOWN) -> str:
-    """Join names, the first few only, with the number of the rest."""
-    names = list(names)
-    text = ', '.join(names[:shown])
-    return f'{text}, ... ({len(names)} in all)' if len(names) > shown else text
 
 
 def compare(model, checkpoint: Mapping) -> LoadReport:

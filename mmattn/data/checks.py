@@ -5,9 +5,7 @@ that are silently dropped, or nothing. Here each finding names the file and the 
 that makes the run meaningless raises; one that a person should know of comes back as text.
 """
 
-import difflib
 import inspect
-import json
 import os
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -16,7 +14,8 @@ from pathlib import Path
 
 from mmengine.registry import DATASETS, DefaultScope
 
-from mmattn.core.checkpoint import shorten
+from mmattn.core.names import closest, did_you_mean, shorten
+from mmattn.core.text import read_json, read_lines
 
 __all__ = ['check_data', 'find_broken_pictures', 'picture_paths']
 
@@ -123,8 +122,7 @@ def _check_names(cls: type, options: Mapping, where: str) -> None:
             known |= set(inspect.signature(base.__init__).parameters)
     for name in options:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f', did you mean {near[0]!r}?' if near else ''
+            hint = did_you_mean(name, known)
             raise ValueError(f'{where}: {cls.__name__} has no option {name!r}{hint}')
 
 
@@ -253,13 +251,12 @@ class _Coco(_Layout):
 
     def _read(self) -> dict:
         try:
-            with open(self.ann_file, encoding='utf-8') as file:
-                content = json.load(file)
-        except (ValueError, UnicodeDecodeError) as error:
-            raise ValueError(f'{self.where}: {self.ann_file} is not JSON: {error}') from error
+            content = read_json(self.ann_file)
+        except ValueError as error:
+            raise ValueError(f'{self.where}: {error}') from error
         for key in ('images', 'annotations', 'categories'):
             if not isinstance(content, dict) or not isinstance(content.get(key), list):
-                near = difflib.get_close_matches(key, content, 1) if content else []
+                near = closest(key, content, 1) if content else []
                 hint = f' (it has {near[0]!r})' if near else ''
                 raise ValueError(
                     f'{self.where}: {self.ann_file} must hold a list {key!r} as COCO does{hint}'
@@ -287,7 +284,7 @@ class _Coco(_Layout):
             for i, entry in enumerate(self.content[group]):
                 for name in names:
                     if name not in entry:
-                        near = difflib.get_close_matches(name, entry, 1)
+                        near = closest(name, entry, 1)
                         hint = f'; it has {near[0]!r}' if near else ''
                         raise ValueError(
                             f'{self.where}: {self.ann_file}: {group}[{i}] has no {name!r}{hint}'
@@ -381,8 +378,7 @@ class _Xml(_Layout):
 
     def __init__(self, dataset, dataset_cfg, where: str) -> None:
         super().__init__(dataset, dataset_cfg, where)
-        with open(self.ann_file, encoding='utf-8') as file:
-            self.names = [line.rstrip('\n\r') for line in file]
+        self.names = read_lines(self.ann_file)
         self.root = dataset.sub_data_root
 
     def pictures(self) -> list[str]:
@@ -438,13 +434,12 @@ class _Xml(_Layout):
         if not unknown:
             return []
         said = ', '.join(f'{label} ({n} boxes)' for label, n in list(unknown.items())[:12])
-        lower = {label.lower(): label for label in unknown}
         for name in self.classes:
-            near = difflib.get_close_matches(name.lower(), lower, 1, cutoff=0.8)
+            near = closest(name, unknown, 1, sure=True)
             if name not in found and near:
                 raise ValueError(
                     f'{self.where}: no box has the class {name!r}, but the files of '
-                    f'{self.ann_file} have {said}: write {lower[near[0]]!r} in metainfo.classes'
+                    f'{self.ann_file} have {said}: write {near[0]!r} in metainfo.classes'
                 )
         if len(unknown) == len(found):
             raise ValueError(

@@ -16,12 +16,13 @@ Readers turn a file or folder into :class:`Entry` records (what the annotations 
 from __future__ import annotations
 
 import csv
-import json
+import io
 import xml.etree.ElementTree as ET
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmattn.core.text import read_json, read_lines, read_text
 from mmattn.localization.matching import match
 from mmattn.localization.structures import Problem
 
@@ -77,8 +78,7 @@ def detect_format(path):
     if path.is_file() and path.suffix == '.csv':
         return 'kaggle'
     if path.is_file() and path.suffix == '.json':
-        with path.open() as f:
-            head = f.read(200).lstrip()
+        head = read_text(path).lstrip()
         return 'boxes' if head.startswith('[') else 'coco'
     if path.is_dir():
         if (path / 'bounding_boxes.txt').exists():
@@ -118,18 +118,17 @@ def read_ilsvrc(path):
 def read_kaggle(path):
     """Kaggle's CSV: ``ImageId, "wnid x0 y0 x1 y1 wnid x0 ..."``."""
     entries, problems = [], []
-    with Path(path).open(newline='') as f:
-        for row in csv.DictReader(f):
-            entry = Entry(row['ImageId'])
-            tokens = (row.get('PredictionString') or '').split()
-            if len(tokens) % 5:
-                text = f'{len(tokens)} words in PredictionString, no multiple of 5'
-                problems.append(Problem('unreadable annotation', entry.key, text))
-                continue
-            for i in range(0, len(tokens), 5):
-                entry.names.append(tokens[i])
-                entry.boxes.append(tuple(float(v) for v in tokens[i + 1 : i + 5]))
-            entries.append(entry)
+    for row in csv.DictReader(io.StringIO(read_text(path, newline=''), newline='')):
+        entry = Entry(row['ImageId'])
+        tokens = (row.get('PredictionString') or '').split()
+        if len(tokens) % 5:
+            text = f'{len(tokens)} words in PredictionString, no multiple of 5'
+            problems.append(Problem('unreadable annotation', entry.key, text))
+            continue
+        for i in range(0, len(tokens), 5):
+            entry.names.append(tokens[i])
+            entry.boxes.append(tuple(float(v) for v in tokens[i + 1 : i + 5]))
+        entries.append(entry)
     return Source(entries, problems=tuple(problems))
 
 
@@ -216,16 +215,16 @@ def read_boxes(path):
 
 def _read_json(path):
     try:
-        return json.loads(Path(path).read_text())
+        return read_json(path)
     except ValueError as error:
-        raise ValueError(f'annotations: {path} is no JSON: {error}') from error
+        raise ValueError(f'annotations: {error}') from error
 
 
 def _rows(path, separator, count):
     """Fields of each non-empty line; the last field keeps further separators."""
     if not path.exists():
         raise ValueError(f'annotations: {path} does not exist')
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(read_lines(path), 1):
         if line.strip():
             fields = [f.strip() for f in line.strip().split(separator, count - 1)]
             if len(fields) != count:
@@ -240,7 +239,7 @@ def read_synsets(path):
         ``({name: label}, readable names)``.
     """
     labels, names = {}, []
-    for line in Path(path).read_text().splitlines():
+    for line in read_lines(path):
         if line.strip():
             word, _, rest = line.strip().partition(' ')
             labels[word] = len(labels)

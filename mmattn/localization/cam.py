@@ -19,10 +19,12 @@ gradient ``g = d score / d A``:
 from __future__ import annotations
 
 from collections import namedtuple
+from contextlib import ExitStack
 
 import torch
 import torch.nn.functional as F
 
+from mmattn.core.modes import eval_mode, hooks
 from mmattn.localization.targets import (
     choose,
     find_layout,
@@ -138,31 +140,24 @@ class ScoreMaps:
         self._seen = {}
         self._want_grad = False
         self._force_grad = False
-        self._handles = []
-        self._state = None
+        self._inside = None  # what leaving the context takes back
+        self._grads = None
 
     def __enter__(self):
-        self._state = (
-            [(m, m.training) for m in self.model.modules()],
-            [(p, p.requires_grad) for p in self.model.parameters()],
-        )
-        self.model.eval()
+        self._inside = ExitStack()
+        self._inside.enter_context(eval_mode(self.model))
+        self._grads = [(p, p.requires_grad) for p in self.model.parameters()]
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
         return self
 
     def __exit__(self, *_):
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._inside.close()
         self._seen.clear()
         self.names = self._weight = None
-        modes, grads = self._state
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in grads:
+        for parameter, requires_grad in self._grads:
             parameter.requires_grad_(requires_grad)
-        self._state = None
+        self._inside = self._grads = None
 
     def prepare(self, x):
         """Looks at the network with one picture, fixes the target and the way to its gradient.
@@ -195,11 +190,9 @@ class ScoreMaps:
                 f'cam needs global average pooling and one linear layer right behind '
                 f'{", ".join(self.names)}; this network has something else there, use gradcam'
             )
-        for name in self.names:
-            module = self.model.get_submodule(name)
-            self._handles.append(module.register_forward_hook(self._hook(name)))
-        for module in self.model.modules():
-            self._handles.append(module.register_forward_pre_hook(self._enable_grad))
+        targets = {name: self.model.get_submodule(name) for name in self.names}
+        self._inside.enter_context(hooks(targets, self._read))
+        self._inside.enter_context(hooks(self.model.modules(), self._enable_grad, pre=True))
         return self
 
     def _closed_form(self, x, visits):
@@ -211,25 +204,22 @@ class ScoreMaps:
             return None
         return linear_tail(self.model, self._run, x, self.names[0], layout)
 
-    def _hook(self, name):
-        def hook(module, inputs, output):
-            tensor = last_tensor(output)
-            calls = self._seen.setdefault(name, [])
-            skip = self.steps == 'last' and len(calls) + 1 < self._calls.get(name, 1)
-            if skip or not self._want_grad:
-                calls.append(tensor)
-                return None
-            if tensor.is_inference():
-                raise ValueError(
-                    f'layer {name!r} runs under torch.inference_mode, which hides its gradient; '
-                    'use torch.no_grad there'
-                )
-            torch.set_grad_enabled(True)
-            leaf = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
-            calls.append(leaf)
-            return replace_last(output, leaf.clone())  # a later in-place layer must not reach it
-
-        return hook
+    def _read(self, name, module, inputs, output):
+        tensor = last_tensor(output)
+        calls = self._seen.setdefault(name, [])
+        skip = self.steps == 'last' and len(calls) + 1 < self._calls.get(name, 1)
+        if skip or not self._want_grad:
+            calls.append(tensor)
+            return None
+        if tensor.is_inference():
+            raise ValueError(
+                f'layer {name!r} runs under torch.inference_mode, which hides its gradient; '
+                'use torch.no_grad there'
+            )
+        torch.set_grad_enabled(True)
+        leaf = tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+        calls.append(leaf)
+        return replace_last(output, leaf.clone())  # a later in-place layer must not reach it
 
     def _enable_grad(self, module, inputs):
         if self._force_grad and self._want_grad:
@@ -329,7 +319,7 @@ class ScoreMaps:
         return layout.to_maps(tensor)
 
     def _check_open(self):
-        if self._state is None:
+        if self._inside is None:
             raise RuntimeError('ScoreMaps works inside a with block: with ScoreMaps(...) as maps:')
 
 

@@ -25,6 +25,8 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
+from mmattn.core.modes import eval_mode
+from mmattn.core.names import closest
 from mmattn.localization.pictures import Preprocess
 
 KINDS = ('mmpretrain', 'torchvision', 'timm', 'python')
@@ -89,20 +91,15 @@ def count_classes(classifier, device='cpu'):
         ValueError: It does not return ``(N, classes)``.
     """
     model = classifier.model
-    training = [(m, m.training) for m in model.modules()]
     x = torch.zeros(1, 3, *classifier.preprocess.input_size, device=device)
     try:
-        model.eval()
-        with torch.no_grad():
+        with eval_mode(model), torch.no_grad():
             scores = classifier(x)
     except Exception as error:
         size = ' x '.join(map(str, classifier.preprocess.input_size))
         raise ValueError(
             f'the classifier does not take an input of {size}: {_first_line(error)}'
         ) from error
-    finally:
-        for module, mode in training:
-            module.training = mode
     if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
         raise ValueError(f'the classifier must return scores of shape (N, classes), got {got}')
@@ -242,9 +239,7 @@ def _from_torchvision(what, weights, num_classes):
     import torchvision
 
     if what not in torchvision.models.list_models():
-        import difflib
-
-        near = difflib.get_close_matches(what, torchvision.models.list_models(), 3)
+        near = closest(what, torchvision.models.list_models())
         raise ValueError(f'torchvision has no model {what!r}; nearest: {", ".join(near) or "-"}')
     options = {} if num_classes is None else dict(num_classes=num_classes)
     enum = None

@@ -7,7 +7,6 @@ linear layer (then score maps need no backward pass at all).
 
 import copy
 import dataclasses
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,6 +14,9 @@ from fnmatch import fnmatchcase
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from mmattn.core.modes import hooks
+from mmattn.core.names import closest
 
 _NOT_A_SOURCE = ('Pool', 'Dropout', 'DropPath', 'Identity', 'Flatten')
 
@@ -169,13 +171,8 @@ def visit(model, forward, x):
             return  # a container that ends with a pooling layer
         events.append((name, kind, tuple(tensor.shape), tensor is output))
 
-    handles = [module.register_forward_hook(hook) for module in names]
-    try:
-        with torch.no_grad():
-            logits = forward(x)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooks(list(names), hook), torch.no_grad():
+        logits = forward(x)
     last = {}
     for name, kind, shape, plain in events:
         layout = find_layout(shape, x.shape[-2:])
@@ -217,15 +214,11 @@ def _patch_gradient(model, forward, x, candidate):
         seen.append(leaf)
         return leaf.clone()
 
-    handle = model.get_submodule(candidate.name).register_forward_hook(hook)
-    try:
-        with torch.enable_grad():
-            score = forward(x).amax(1).sum()
-            if not score.requires_grad:
-                return 0.0
-            grad = torch.autograd.grad(score, seen[-1], allow_unused=True)[0]
-    finally:
-        handle.remove()
+    with hooks([model.get_submodule(candidate.name)], hook), torch.enable_grad():
+        score = forward(x).amax(1).sum()
+        if not score.requires_grad:
+            return 0.0
+        grad = torch.autograd.grad(score, seen[-1], allow_unused=True)[0]
     return 0.0 if grad is None else float(candidate.layout.to_maps(grad).abs().sum())
 
 
@@ -279,7 +272,7 @@ def _with_map(model, name, visits):
 
 def _candidates(name, visits, limit=8):
     names = [v.name for v in visits]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    near = closest(name, names)
     late = [n for n in reversed(names) if n not in near][: limit - len(near)]
     shapes = {v.name: 'x'.join(map(str, v.layout.size)) for v in visits}
     return 'candidates: ' + ', '.join(f'{n} ({shapes[n]})' for n in near + late)
@@ -305,12 +298,8 @@ def linear_tail(model, forward, x, name, layout):
         noise['map'] = random
         return replace_last(output, random.clone())
 
-    handle = model.get_submodule(name).register_forward_hook(hook)
-    try:
-        with torch.no_grad():
-            logits = forward(x).float()
-    finally:
-        handle.remove()
+    with hooks([model.get_submodule(name)], hook), torch.no_grad():
+        logits = forward(x).float()
     maps = layout.to_maps(noise['map']).float()
     pooled = maps.mean((2, 3))
     for module in model.modules():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from mmattn.convs import AAConv2d
-from mmattn.core.checkpoint import LoadReport, LoadReportHook, compare, shorten
+from mmattn.core.checkpoint import LoadReport, LoadReportHook, compare
 
 
 class Runner:
@@ -112,14 +112,6 @@ def test_a_wrapped_model_is_looked_into():
 )
 def test_advice(report, advice):
     assert report.advice().startswith(advice)
-
-
-@pytest.mark.parametrize(
-    'number, expected',
-    [(0, ''), (2, 'k0, k1'), (6, 'k0, k1, k2, k3, k4, k5'), (7, 'k5, ... (7 in all)')],
-)
-def test_long_lists_are_shortened(number, expected):
-    assert shorten(f'k{i}' for i in range(number)).endswith(expected)
 
 
 def test_the_hook_refuses_what_does_not_fit_and_says_the_way_out():

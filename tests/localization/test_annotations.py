@@ -182,7 +182,7 @@ def test_labels_are_whole_numbers(tmp_path, label):
 def test_json_cut_short(tmp_path, text):
     images, path = boxes_json(tmp_path, 1)
     write(path, text)
-    with pytest.raises(ValueError, match='annotations: .*boxes.json is no JSON: '):
+    with pytest.raises(ValueError, match='annotations: .*boxes.json is not JSON: '):
         load_annotations(path, images)
 
 
