@@ -10,21 +10,26 @@ __version__ = '0.1.0'
 
 # public name -> the module that holds it, imported when the name is first used
 _PUBLIC = {
+    'Gate': 'mmattn.layers._gate',
+    'ScalingGate': 'mmattn.layers._gate',
     'fuse': 'mmattn.deploy.fusion',
     'host_problem': 'mmattn.core.hosts',
     'require_host': 'mmattn.core.hosts',
 }
-__all__ = ['__version__', 'register_all_modules', *_PUBLIC]
+_MODULES = ('testing',)  # public modules, likewise
+__all__ = ['__version__', 'register_all_modules', *_PUBLIC, *_MODULES]
 
 
 def __getattr__(name: str) -> object:
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)
+    if name in _MODULES:
+        return importlib.import_module(f'mmattn.{name}')
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_PUBLIC})
+    return sorted({*globals(), *__all__})
 
 
 def register_all_modules() -> None:

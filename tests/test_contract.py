@@ -1,15 +1,13 @@
 """What every registered gate and conv must be able to do: one table, one row a method.
 
-A new method is one more line in ``ROWS``. What a method cannot do is a line in ``EXCEPTIONS``: the
-check must then fail, and the method's docstring must say so in the words given.
+The demands are those of ``mmattn.testing``, which a user runs on a method of their own. A new
+method here is one more line in ``ROWS``. What a method cannot do stands in its row: the check must
+then fail, and the method's docstring must say so in the words given.
 """
 
 import copy
 import dataclasses
-import inspect
-import io
 import os
-import warnings
 
 import pytest
 import torch
@@ -18,49 +16,99 @@ from torch import nn
 
 import mmattn
 from mmattn.registry import MODELS
-from tests.values import randomise
+from mmattn.testing import CHECKS, SLOW_CHECKS, Case
+from mmattn.testing.case import run
+from mmattn.testing.start import check_backward, check_inside, in_resnet, seeded_init
 
 CHANNELS = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
-    """A registered name with options small enough for the test, and how it is called."""
+class Row(Case):
+    """A registered name with options small enough for the test.
 
-    type: str
-    options: dict
-    slot: str = 'plugin'  # 'plugin', 'conv', 'neck' or 'head'
+    Args:
+        name: in the registry.
+        refuses: demand -> words of the docstring that say why it is not met.
+        no_parameters: values of ``init`` with which there is nothing to learn.
+        still_words: words of the docstring on the parameters in ``still``.
+        fixed_words: words of the docstring where ``any_size`` is False.
+    """
+
+    name: str = ''
+    refuses: dict = dataclasses.field(default_factory=dict)
+    no_parameters: tuple = ()
+    still_words: str = ''
+    fixed_words: str = ''
+
+    slot = 'plugin'
+    common = dict(in_channels=CHANNELS, reduction=4)  # left out of a row's id
 
     def __str__(self):
-        own = {k: v for k, v in self.options.items() if k not in _DEFAULTS[self.slot]}
-        return ' '.join([self.type, *(f'{k}={_short(v)}' for k, v in own.items())])
+        own = {k: v for k, v in self.options.items() if k not in self.common}
+        return ' '.join([self.name, *(f'{k}={_short(v)}' for k, v in own.items())])
 
     @property
-    def cls(self):
-        return MODELS.get(self.type)
+    def docs(self):
+        """Demand or parameter -> words that the docstring must hold."""
+        more = {'the parameters without a gradient': self.still_words} if self.still else {}
+        if not self.any_size:
+            more['one graph for all sizes'] = self.fixed_words
+        return {**self.refuses, **more}
 
-    @property
-    def inits(self):
-        has = 'init' in inspect.signature(self.cls.__init__).parameters
-        return ('paper', 'identity') if has else ('paper',)
+    def host(self, init):
+        """A small network with the method in its slot, a call, and how often it is in there."""
+        return in_resnet(self, init, self.slot)
 
-    def build(self, init='paper', seed=0):
-        torch.manual_seed(seed)
-        chosen = dict(init=init) if len(self.inits) > 1 else {}
-        return MODELS.build(dict(type=self.type, **self.options, **chosen))
 
-    def random(self, **kwargs):
-        """Random weights, with a gamma where the method has one: all its code takes part."""
-        return randomise(self.build(self.inits[-1]), **kwargs)
+class ConvRow(Row):
+    slot = 'conv'
+    common = dict(in_channels=CHANNELS, out_channels=CHANNELS, reduction=4)
+
+    def unchanged(self, module, inputs):
+        return nn.functional.conv2d(inputs[0], module.weight, module.bias, 1, module.padding)
+
+
+class NeckRow(Row):
+    slot = 'neck'
+    common = dict(in_channels=[8, CHANNELS])
 
     def inputs(self, num, height, width, dtype=torch.float32, seed=1):
         torch.manual_seed(seed)
         x = torch.randn(num, CHANNELS, height, width, dtype=dtype)
-        if self.slot == 'neck':
-            return ((torch.randn(num, 8, 2 * height, 2 * width, dtype=dtype), x),)
-        if self.slot == 'head':
-            return (x, torch.randn(num, 12, dtype=dtype))
-        return (x,)
+        return ((torch.randn(num, 8, 2 * height, 2 * width, dtype=dtype), x),)
+
+    def host(self, init):
+        # here, since the two processes below start by importing this file
+        from mmdet.registry import MODELS as MMDET_MODELS
+
+        cfg = dict(self.options, type=f'mmattn.{self.name}', init=init)
+        fpn = dict(type='FPN', in_channels=[8, CHANNELS], out_channels=4, num_outs=2)
+        return MMDET_MODELS.build([cfg, fpn]), self.inputs(2, 4, 3), 1
+
+
+class HeadRow(Row):
+    slot = 'head'
+    common = dict(in_channels=CHANNELS, global_channels=12)
+
+    def inputs(self, num, height, width, dtype=torch.float32, seed=1):
+        torch.manual_seed(seed)
+        x = torch.randn(num, CHANNELS, height, width, dtype=dtype)
+        return (x, torch.randn(num, 12, dtype=dtype))
+
+    def shape(self, inputs):
+        return (inputs[0].shape[0], 12)
+
+    def host(self, init):
+        models = pytest.importorskip('mmpretrain.registry').MODELS
+        widths = [8, 8, CHANNELS]
+        head = dict(
+            type='mmattn.LearnToPayHead',
+            num_classes=3,
+            in_channels=widths,
+            compatibility=self.options.get('compatibility', 'learned'),
+        )
+        return models.build(head), (tuple(torch.randn(2, c, 4, 3) for c in widths),), 2
 
 
 def _short(value):
@@ -69,152 +117,132 @@ def _short(value):
     return value
 
 
-_DEFAULTS = {
-    'plugin': dict(in_channels=CHANNELS, reduction=4),
-    'conv': dict(in_channels=CHANNELS, out_channels=CHANNELS, reduction=4),
-    'neck': dict(in_channels=[8, CHANNELS]),
-    'head': dict(in_channels=CHANNELS, global_channels=12),
-}
+FIELDS = {field.name for field in dataclasses.fields(Row)}
 
 
-def gate(type, **options):
-    return Row(type, dict(in_channels=CHANNELS, **options))
+def row_of(kind, name, options, values):
+    fields = {key: values.pop(key) for key in FIELDS & set(values)}
+    return kind(MODELS.get(name), {**options, **values}, name=name, **fields)
 
 
-def conv(type, **options):
-    return Row(type, dict(in_channels=CHANNELS, out_channels=CHANNELS, **options), 'conv')
+def gate(name, **values):
+    return row_of(Row, name, dict(in_channels=CHANNELS), values)
 
+
+def conv(name, **values):
+    both = dict(in_channels=CHANNELS, out_channels=CHANNELS)
+    return row_of(ConvRow, name, both, dict(values, identity_error=1e-6))
+
+
+LONE = 'train on one image of one position'
+ONE_VALUE = {LONE: 'a single picture with a'}
+ONE_IMAGE = dict.fromkeys(('train on one image', LONE), 'a single picture is refused')
+ONE_VALUE_A_CHANNEL = dict.fromkeys(('train on one image', LONE), 'a single value per channel')
+TWO_BY_TWO = dict.fromkeys(
+    (
+        'train on one position',
+        'predict on one position',
+        'predict on one image of one position',
+        LONE,
+    ),
+    'needs at least 2 x 2 positions',
+)
+SOFTMAX = dict(
+    still={'key.bias'},
+    still_words='gets no gradient: a softmax does not see a constant',
+)
+FIXED = dict(
+    any_size=False,
+    fixed_words='a graph for each map size, ``torch.compile(dynamic=False)``',
+)
+BAM_STILL = {'channel.0.bias', 'spatial.0.bias', 'spatial.3.bias', 'spatial.6.bias'}
+CBAM_SPATIAL = dict(type='SpatialGate')
 
 ROWS = [
     gate('SE', reduction=4),
     gate('SE', reduction=4, bias=False),
-    gate('CBAM', reduction=4),
+    gate('CBAM', reduction=4, refuses=ONE_VALUE),
     gate('CBAM', reduction=4, spatial=False),
-    gate('CBAM', reduction=4, max_pool=False),
-    gate('SpatialGate'),
-    gate('BAM', reduction=4),
+    gate('CBAM', reduction=4, max_pool=False, refuses=ONE_VALUE),
+    gate('SpatialGate', refuses={LONE: 'training refuses a single picture'}),
+    gate(
+        'BAM',
+        reduction=4,
+        refuses=ONE_IMAGE,
+        still=BAM_STILL,
+        still_words='get no gradient in training',
+    ),
     gate('ECA'),
-    gate('SimAM'),
+    gate('SimAM', no_parameters=('paper',)),
     gate('FcaNet', reduction=4),
-    gate('GlobalContext', reduction=4),
-    gate('NonLocal'),
-    gate('NonLocal', use_scale=True, sub_sample=True, norm_cfg=dict(type='BN')),
-    gate('PositionAttention', reduction=4),
+    gate('GlobalContext', reduction=4, **{**SOFTMAX, 'still': {'block.conv_mask.bias'}}),
+    gate('NonLocal', **{**SOFTMAX, 'still': {'block.phi.conv.bias'}}, **FIXED),
+    gate(
+        'NonLocal',
+        use_scale=True,
+        sub_sample=True,
+        norm_cfg=dict(type='BN'),
+        refuses=TWO_BY_TWO,
+        still={'block.phi.0.conv.bias', 'block.g.0.conv.bias'},
+        still_words="with a norm, ``g``'s as well",
+        **FIXED,
+    ),
+    gate('PositionAttention', reduction=4, **SOFTMAX),
     gate('ChannelAttention'),
-    gate('DualAttention', reduction=4),
-    gate('SpatialWeights'),
+    gate(
+        'DualAttention',
+        reduction=4,
+        still={'position.key.bias'},
+        still_words="``key``'s bias gets no gradient",
+    ),
+    gate('SpatialWeights', refuses={'have right gradients': 'no gradcheck'}),
     gate('ConvAutoencoderAttention'),
     gate('LinearAutoencoderAttention', width=7),
-    gate('PyramidAttention', grid_size=2),
+    gate('PyramidAttention', grid_size=2, **SOFTMAX),
     gate('LearnToPayGate'),
-    gate('LearnToPayGate', compatibility='dot'),
-    gate('Sequence', gates=[dict(type='ECA'), dict(type='SpatialGate')]),
+    gate('LearnToPayGate', compatibility='dot', no_parameters=('paper',)),
+    gate('Sequence', gates=[dict(type='ECA'), CBAM_SPATIAL], refuses={LONE: 'as its gates'}),
     gate('Sequence', gates=[dict(type='ECA'), dict(type='ConvAutoencoderAttention')]),
-    Row('PyramidAttention', dict(in_channels=[8, CHANNELS], grid_size=3), 'neck'),
-    Row('LearnToPay', dict(in_channels=CHANNELS, global_channels=12), 'head'),
-    Row('LearnToPay', dict(in_channels=CHANNELS, global_channels=12, compatibility='dot'), 'head'),
+    row_of(NeckRow, 'PyramidAttention', NeckRow.common, dict(grid_size=3, **SOFTMAX)),
+    row_of(
+        HeadRow,
+        'LearnToPay',
+        HeadRow.common,
+        dict(still={'input 1'}, still_words='g has no effect and gets no gradient'),
+    ),
+    row_of(HeadRow, 'LearnToPay', HeadRow.common, dict(compatibility='dot')),
     conv('AWConv2d', kernel_size=3, padding=1, reduction=4),
-    conv('AWConv2d', kernel_size=1, reduction=4),
-    conv('AAConv2d', kernel_size=3, padding=1, num_heads=2, dk=4, dv=2),
-    conv('AAConv2d', kernel_size=3, padding=1, num_heads=2, dk=4, dv=2, map_size=(5, 6)),
+    conv('AWConv2d', kernel_size=1, reduction=4, refuses=ONE_VALUE_A_CHANNEL),
+    conv('AAConv2d', kernel_size=3, padding=1, num_heads=2, dk=4, dv=2, **FIXED),
+    conv('AAConv2d', kernel_size=3, padding=1, num_heads=2, dk=4, dv=2, map_size=(5, 6), **FIXED),
     conv('AAConv2d', kernel_size=3, padding=1, num_heads=2, dk=4, dv=2, aw='conv'),
 ]
-ROW_IDS = {str(row): row for row in ROWS}
-
-_LONE = 'a single picture with a'
-# (row, check): words of the docstring that say so
-EXCEPTIONS = {
-    ('BAM', 'one picture'): 'a single picture is refused',
-    ('BAM', 'one number'): 'a single picture is refused',
-    ('CBAM', 'one number'): _LONE,
-    ('CBAM max_pool=False', 'one number'): _LONE,
-    ('SpatialGate', 'one number'): 'training refuses a single picture',
-    ('Sequence gates=ECA+SpatialGate', 'one number'): 'as its gates',
-    (
-        "NonLocal use_scale=True sub_sample=True norm_cfg={'type': 'BN'}",
-        'one position',
-    ): 'needs at least 2 x 2 positions',
-    (
-        "NonLocal use_scale=True sub_sample=True norm_cfg={'type': 'BN'}",
-        'one number',
-    ): 'needs at least 2 x 2 positions',
-    ('SpatialWeights', 'gradcheck'): 'no gradcheck',
-    ('AWConv2d kernel_size=1', 'one picture'): 'a single value per channel',
-    ('AWConv2d kernel_size=1', 'one number'): 'a single value per channel',
-    **dict.fromkeys(
-        [
-            (name, 'compiled for all sizes')
-            for name in (
-                'NonLocal',
-                "NonLocal use_scale=True sub_sample=True norm_cfg={'type': 'BN'}",
-                'AAConv2d kernel_size=3 padding=1 num_heads=2 dk=4 dv=2',
-                'AAConv2d kernel_size=3 padding=1 num_heads=2 dk=4 dv=2 map_size=(5, 6)',
-            )
-        ],
-        'a graph for each map size, ``torch.compile(dynamic=False)``',
-    ),
+# demands that make no sense in a slot: a convolution takes its initial values from the host
+LEFT_OUT = {
+    'change its input': ('conv', 'neck', 'head'),
+    'set in init_weights what its constructor sets': ('conv',),
 }
-NO_PARAMETERS = {('SimAM', 'paper'), ('LearnToPayGate compatibility=dot', 'paper')}
-# row: (parameters whose gradient is 0 by the method's own mathematics, words of the docstring)
-_SOFTMAX = 'gets no gradient: a softmax does not see a constant'
-DEAD = {
-    'BAM': (
-        {'channel.0.bias', 'spatial.0.bias', 'spatial.3.bias', 'spatial.6.bias'},
-        'get no gradient in training',
-    ),
-    'GlobalContext': ({'block.conv_mask.bias'}, _SOFTMAX),
-    'NonLocal': ({'block.phi.conv.bias'}, _SOFTMAX),
-    "NonLocal use_scale=True sub_sample=True norm_cfg={'type': 'BN'}": (
-        {'block.phi.0.conv.bias', 'block.g.0.conv.bias'},
-        "with a norm, ``g``'s as well",
-    ),
-    'PositionAttention': ({'key.bias'}, _SOFTMAX),
-    'DualAttention': ({'position.key.bias'}, "``key``'s bias gets no gradient"),
-    'LearnToPay': ({'input 1'}, 'g has no effect and gets no gradient'),
-    'PyramidAttention grid_size=2': ({'key.bias'}, _SOFTMAX),
-    'PyramidAttention grid_size=3': ({'key.bias'}, _SOFTMAX),
-}
+INSIDE = 'work inside a ResNet'  # test_inside_a_host: every slot has a network of its own
 
 
-@pytest.fixture(params=ROW_IDS, ids=str)
+@pytest.fixture(params=ROWS, ids=str)
 def row(request):
-    return ROW_IDS[request.param]
+    return request.param
 
 
 def words(cls):
     return ' '.join(cls.__doc__.split())
 
 
-def run(module, inputs):
-    """The tensor a method changes: its output, of a tuple the last."""
-    out = module(*inputs)
-    return out if isinstance(out, torch.Tensor) else out[-1]
-
-
-def flat(inputs):
-    return [t for x in inputs for t in (x if isinstance(x, tuple) else (x,))]
-
-
-def expect(row, check):
-    """Runs the block: it must pass, or fail where the table says so."""
-    if (str(row), check) in EXCEPTIONS:
-        return pytest.raises((ValueError, RuntimeError))
-    return _passes
-
-
-class _Passes:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
-
-
-_passes = _Passes()
-
-
-def close(found, wanted, tolerance=1e-4):
-    torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
+def meet(row, demand):
+    """The demand is met, or not where the row says so."""
+    check = {**CHECKS, **SLOW_CHECKS}[demand]
+    if demand not in row.refuses:
+        check(row)
+        return
+    refusal = AssertionError if demand == 'have right gradients' else (ValueError, RuntimeError)
+    with pytest.raises(refusal):
+        check(row)
 
 
 # --- the table itself ---------------------------------------------------------------------------
@@ -224,23 +252,21 @@ def test_every_registered_gate_and_conv_has_a_row():
     mmattn.register_all_modules()
     packages = ('mmattn.layers', 'mmattn.convs')
     names = {n for n, c in MODELS.module_dict.items() if c.__module__.startswith(packages)}
-    assert names == {row.type for row in ROWS}
+    assert names == {row.name for row in ROWS}
 
 
-def test_ids_are_unique_and_exceptions_belong_to_rows():
-    assert len(ROW_IDS) == len(ROWS)
-    assert {name for name, _ in EXCEPTIONS} | set(DEAD) <= set(ROW_IDS)
-    assert {check for _, check in EXCEPTIONS} <= {*SIZES, 'gradcheck', 'compiled for all sizes'}
+def test_rows_are_distinct_and_their_exceptions_are_demands():
+    assert len({str(row) for row in ROWS}) == len(ROWS)
+    assert {demand for row in ROWS for demand in row.refuses} <= {*CHECKS, *SLOW_CHECKS}
 
 
-@pytest.mark.parametrize('name, check', EXCEPTIONS, ids=lambda v: str(v))
-def test_the_docstring_names_what_cannot_be_done(name, check):
-    assert EXCEPTIONS[name, check] in words(ROW_IDS[name].cls)
+def test_the_docstring_names_what_cannot_be_done(row):
+    assert not [what for what, said in row.docs.items() if not said or said not in words(row.cls)]
 
 
-@pytest.mark.parametrize('name', DEAD)
-def test_the_docstring_names_parameters_without_gradient(name):
-    assert DEAD[name][1] in words(ROW_IDS[name].cls)
+def test_parameters_are_where_the_row_says(row):
+    empty = tuple(init for init in row.inits if not list(row.build(init).parameters()))
+    assert empty == row.no_parameters
 
 
 def test_docstring_has_every_part(row):
@@ -248,6 +274,7 @@ def test_docstring_has_every_part(row):
     parts = ['Paper:', 'Differs from the paper:', 'Args:', 'Shape:', 'Raises:']
     places = [doc.find(part) for part in parts]
     assert -1 not in places and places == sorted(places)
+    assert 'identity' in row.inits or "no ``init='identity'``" in words(row.cls)
 
 
 def test_checkpoint_names_are_set_and_distinct():
@@ -256,344 +283,54 @@ def test_checkpoint_names_are_set_and_distinct():
     assert len(set(names)) == len(names)
 
 
-# --- shapes, values, gradients ------------------------------------------------------------------
-
-SIZES = {
-    'non-square': (2, 4, 6),
-    'odd': (2, 7, 5),
-    'row': (2, 2, 9),
-    'large': (2, 20, 18),
-    'one picture': (1, 5, 6),
-    'one position': (2, 1, 1),
-    'one number': (1, 1, 1),
-}
+# --- the contract -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('size', SIZES)
-def test_sizes(row, size):
-    module = row.random()
-    inputs = row.inputs(*SIZES[size])
-    for t in flat(inputs):
-        t.requires_grad_()
-    with expect(row, size):
-        out = run(module.train(), inputs)
-        assert torch.isfinite(out).all()
-        out.square().sum().backward()
-        assert all(torch.isfinite(p.grad).all() for p in module.parameters())
-        assert all(torch.isfinite(t.grad).all() for t in flat(inputs))
-    if (str(row), size) not in EXCEPTIONS or 'sub_sample' not in str(row):
-        out = run(module.eval(), inputs)
-        assert torch.isfinite(out).all()
-        wanted = (inputs[0].shape[0], 12) if row.slot == 'head' else flat(inputs)[-1].shape
-        assert out.shape == wanted
+@pytest.mark.parametrize(
+    'row, demand',
+    [
+        pytest.param(row, demand, id=f'{row}-{demand}')
+        for row in ROWS
+        for demand in CHECKS
+        if demand != INSIDE and row.slot not in LEFT_OUT.get(demand, ())
+    ],
+)
+def test_contract(row, demand):
+    meet(row, demand)
 
 
-@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16], ids=['float64', 'bfloat16'])
-def test_keeps_the_dtype(row, dtype):
-    out = run(row.random().to(dtype), row.inputs(2, 5, 7, dtype))
-    assert out.dtype == dtype
-    assert torch.isfinite(out).all()
+@pytest.mark.parametrize(
+    'demand',
+    [
+        pytest.param(demand, marks=[] if demand == 'compile to one graph' else pytest.mark.slow)
+        for demand in SLOW_CHECKS
+    ],
+)
+def test_compiled(row, demand):
+    meet(row, demand)
 
 
-def test_pictures_do_not_mix(row):
-    module = row.random().eval()
-    both = row.inputs(2, 5, 6)
-    alone = tuple(tuple(t[:1] for t in x) if isinstance(x, tuple) else x[:1] for x in both)
-    close(run(module, alone), run(module, both)[:1], 1e-5)
+def test_a_convolution_leaves_its_initial_values_to_the_host():
+    assert not [row for row in ROWS if row.slot == 'conv' and hasattr(row.cls, 'init_weights')]
 
 
-def test_reacts_to_the_input(row):
-    module = row.random().eval()
-    first, second = (row.inputs(2, 5, 6, seed=seed) for seed in (1, 2))
-    gap = run(module, first) - run(module, second)
-    assert gap.flatten(1).abs().amax(1).min() > 1e-2
-    if row.slot == 'plugin':
-        assert (run(module, first) - first[0]).abs().max() > 1e-2
-
-
-def test_every_parameter_learns(row):
-    """Step 0 reaches gamma; after one step every parameter and the input have a gradient."""
-    for init in row.inits:
-        module = row.build(init).double().train()
-        inputs = row.inputs(3, 5, 7, torch.float64)
-        for t in flat(inputs):
-            t.requires_grad_()
-        weight = torch.randn_like(run(module, inputs))
-        optimizer = None
-        if (str(row), init) not in NO_PARAMETERS:
-            optimizer = torch.optim.SGD(module.parameters(), 0.1)
-        for step in range(2):
-            module.zero_grad()
-            (run(module, inputs) * weight).mean().backward()
-            if step == 0 and init == 'identity':
-                gammas = [p for n, p in module.named_parameters() if n.split('.')[-1] == 'gamma']
-                assert gammas and all(p.grad.abs() > 1e-6 for p in gammas)
-            if step == 0 and optimizer is not None:
-                optimizer.step()
-        still = _zeros(module.named_parameters())
-        still |= _zeros((f'input {i}', t) for i, t in enumerate(flat(inputs)))
-        assert still == DEAD.get(str(row), (set(),))[0], init
-
-
-def _zeros(named):
-    """Names whose gradient is rounding noise beside the largest."""
-    largest = {name: t.grad.abs().max().item() for name, t in named}
-    return {n for n, v in largest.items() if not v > 1e-11 * max(largest.values())}
-
-
-def test_gradcheck(row):
-    module = row.random().double().train()
-    names = [n for n, _ in module.named_parameters()]
-    inputs = row.inputs(2, 3, 2, torch.float64)
-    leaves = [t.requires_grad_() for t in flat(inputs)]
-
-    def call(*tensors):
-        own, parameters = tensors[: len(leaves)], tensors[len(leaves) :]
-        args = (tuple(own),) if isinstance(inputs[0], tuple) else own
-        out = torch.func.functional_call(module, dict(zip(names, parameters)), args)
-        return out if isinstance(out, torch.Tensor) else out[-1]
-
-    declared = (str(row), 'gradcheck') in EXCEPTIONS
-    checked = (*leaves, *(p.detach() if declared else p for p in module.parameters()))
-    passes = torch.autograd.gradcheck(call, checked, fast_mode=True, raise_exception=False)
-    assert passes != declared
-
-
-@pytest.mark.parametrize('scale', [1, 100])
-def test_autocast(row, scale):
-    module = row.random().train()
-    inputs = row.inputs(2, 6, 5)
-    for t in flat(inputs):
-        t.mul_(scale).requires_grad_()
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        out = run(module, inputs)
-    out.float().sum().backward()
-    assert torch.isfinite(out).all()
-    assert all(torch.isfinite(p.grad).all() for p in (*module.parameters(), *flat(inputs)))
-
-
-# --- initial values -----------------------------------------------------------------------------
-
-
-def test_identity_start(row):
-    if 'identity' not in row.inits:
-        assert "no ``init='identity'``" in words(row.cls)
-        return
-    module = row.build('identity')
-    for training in (True, False):
-        inputs = row.inputs(2, 5, 6)
-        wanted = flat(inputs)[-1]
-        if row.slot == 'conv':
-            wanted = nn.functional.conv2d(wanted, module.weight, module.bias, 1, module.padding)
-        close(run(module.train(training), inputs), wanted, 1e-6 if row.slot == 'conv' else 0)
-
-
-def test_init_weights_gives_what_the_constructor_gives(row, monkeypatch):
-    if row.slot == 'conv':  # the host's rule for convolutions is meant to reach it
-        assert not hasattr(row.cls, 'init_weights')
-        return
-    _seed_init_weights(row.cls, monkeypatch)
-    for init in row.inits:
-        module, fresh = row.build(init), row.build(init)
-        for parameter in module.parameters():
-            nn.init.constant_(parameter, 7)
-        module.init_weights()
-        torch.testing.assert_close(module.state_dict(), fresh.state_dict(), rtol=0, atol=0)
-
-
-def _seed_init_weights(cls, monkeypatch):
-    original = cls.init_weights
-
-    def seeded(self):
-        torch.manual_seed(5)
-        original(self)
-
-    monkeypatch.setattr(cls, 'init_weights', seeded)
-
-
-# --- hosts --------------------------------------------------------------------------------------
-
-
-def host_of(row, init):
-    """A small host network with the method in its slot, a call, and how often it is in there."""
-    # here, since the two processes below start by importing this file
-    from mmdet.registry import MODELS as MMDET_MODELS
-
-    cfg = dict(type=f'mmattn.{row.type}', **row.options)
-    cfg |= dict(init=init) if len(row.inits) > 1 else {}
-    if row.slot == 'neck':
-        neck = [cfg, dict(type='FPN', in_channels=[8, CHANNELS], out_channels=4, num_outs=2)]
-        return MMDET_MODELS.build(neck), row.inputs(2, 4, 3), 1
-    if row.slot == 'head':
-        MMPRETRAIN_MODELS = pytest.importorskip('mmpretrain.registry').MODELS
-        compatibility = row.options.get('compatibility', 'learned')
-        head = dict(
-            type='mmattn.LearnToPayHead',
-            num_classes=3,
-            in_channels=[8, 8, CHANNELS],
-            compatibility=compatibility,
-        )
-        maps = tuple(torch.randn(2, c, 4, 3) for c in (8, 8, CHANNELS))
-        return MMPRETRAIN_MODELS.build(head), (maps,), 2
-    cfg = {k: v for k, v in cfg.items() if k not in _CONSTRUCTOR}
-    slots = dict(
-        plugin=dict(plugins=[dict(cfg=cfg, stages=(True,), position='after_conv3')]),
-        conv=dict(conv_cfg=cfg),
-    )
-    backbone = dict(
-        type='ResNet',
-        depth=50,
-        base_channels=CHANNELS // 4,
-        stem_channels=8,
-        num_stages=1,
-        strides=(1,),
-        dilations=(1,),
-        out_indices=(0,),
-        **slots[row.slot],
-    )
-    count = 3 if row.slot == 'plugin' else 11  # blocks; all convolutions, as conv_cfg does
-    return MMDET_MODELS.build(backbone), (torch.randn(2, 3, 16, 20),), count
-
-
-_CONSTRUCTOR = ('in_channels', 'out_channels', 'kernel_size', 'padding')
-
-
-def test_inside_a_host(row, monkeypatch):
+def test_inside_a_host(row):
     """Built from the host's registry, initial values survive the host's own rules."""
     if row.slot != 'conv':
-        _seed_init_weights(row.cls, monkeypatch)
-    host, inputs, count = host_of(row, row.inits[-1 if row.slot == 'conv' else 0])
+        with seeded_init(row.cls):
+            check_inside(row.cls, *row.host(row.inits[0]))
+        return
+    host, inputs, count = row.host('identity')
     inside = [m for m in host.modules() if type(m) is row.cls]
     assert len(inside) == count
     fresh = [copy.deepcopy(m.state_dict()) for m in inside]
-    if row.slot != 'conv':
-        for parameter in (p for m in inside for p in m.parameters()):
-            nn.init.constant_(parameter, 7)
     host.init_weights()
-    for module, before in zip(inside, fresh):
+    for module, before in zip(inside, fresh):  # its kernels take the host's rule, all else stays
         after = module.state_dict()
-        if row.slot == 'conv':  # its convolutions take the host's rule, all else stays
-            for key in [k for k, v in after.items() if v.ndim == 4]:
-                assert not torch.equal(after.pop(key), before.pop(key)), key
+        for key in [k for k, v in after.items() if v.ndim == 4]:
+            assert not torch.equal(after.pop(key), before.pop(key)), key
         torch.testing.assert_close(after, before, rtol=0, atol=0)
-    out = host(*inputs)
-    out = out if isinstance(out, torch.Tensor) else out[-1]
-    out.sum().backward()
-    assert torch.isfinite(out).all()
-
-
-# --- copies -------------------------------------------------------------------------------------
-
-
-def test_state_dict_round_trip(row):
-    module, other = row.random(seed=1), row.random(seed=2)
-    inputs = row.inputs(2, 5, 6)
-    file = io.BytesIO()
-    torch.save(module.state_dict(), file)
-    file.seek(0)
-    other.load_state_dict(torch.load(file, weights_only=True))
-    close(run(other.eval(), inputs), run(module.eval(), inputs), 0)
-
-
-def test_deep_copy(row):
-    module = row.random().eval()
-    inputs = row.inputs(2, 5, 6)
-    out = run(module, inputs)
-    twin = copy.deepcopy(module)
-    close(run(twin, inputs), out, 0)
-    randomise(twin, seed=9)
-    close(run(module, inputs), out, 0)
-
-
-# --- graphs -------------------------------------------------------------------------------------
-
-RECORDED = (2, 9, 10)
-OTHERS = [(3, 8, 13), (1, 11, 9)]
-
-
-def test_trace(row):
-    module = row.random().eval()
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', torch.jit.TracerWarning)
-        traced = torch.jit.trace(module, row.inputs(*RECORDED), check_trace=False)
-    file = io.BytesIO()
-    torch.jit.save(traced, file)
-    file.seek(0)
-    loaded = torch.jit.load(file)
-    for size in (RECORDED, *OTHERS):
-        inputs = row.inputs(*size)
-        close(run(loaded, inputs), run(module, inputs))
-
-
-def check_compile(row, backend, calls, dynamic=None):
-    torch._dynamo.reset()
-    module = row.random()
-    twin = copy.deepcopy(module)
-    compiled = torch.compile(twin, fullgraph=True, backend=backend, dynamic=dynamic)
-    for size, training in calls:
-        module.train(training)
-        compiled.train(training)
-        inputs = row.inputs(*size)
-        close(run(compiled, inputs), run(module, inputs))
-
-
-def test_compile_captures_one_graph(row):
-    check_compile(row, 'eager', [((2, 6, 5), True)])
-
-
-@pytest.mark.slow
-def test_compile_captures_one_graph_for_many_sizes(row):
-    check_compile(row, 'eager', [((2, 6, 5), False), ((3, 9, 7), False), ((1, 8, 11), False)])
-
-
-@pytest.mark.slow
-def test_compile(row):
-    # where torch's compiler (2.8) fails on free sizes: a graph for each size
-    dynamic = False if (str(row), 'compiled for all sizes') in EXCEPTIONS else None
-    check_compile(row, 'inductor', [((2, 6, 5), True), ((3, 9, 7), False)], dynamic)
-
-
-def test_onnx(row):
-    import onnxruntime
-
-    module = row.random().eval()
-    names = [f'x{i}' for i in range(len(flat(row.inputs(*RECORDED))))]
-    axes = {name: {0: 'n'} for name in names}
-    axes |= {n: {0: 'n', 2: f'h_{n}', 3: f'w_{n}'} for n in names}
-    if row.slot == 'head':
-        axes['x1'] = {0: 'n'}
-    file = io.BytesIO()
-    legacy = dict(dynamo=False) if torch.__version__ >= '2.5' else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        torch.onnx.export(
-            _Flat(module, row.slot == 'neck').eval(),
-            tuple(flat(row.inputs(*RECORDED))),
-            file,
-            input_names=names,
-            output_names=['out'],
-            dynamic_axes=axes,
-            opset_version=17,
-            **legacy,
-        )
-    session = onnxruntime.InferenceSession(file.getvalue(), providers=['CPUExecutionProvider'])
-    for size in (RECORDED, *OTHERS):
-        inputs = row.inputs(*size)
-        feed = {n: t.numpy() for n, t in zip(names, flat(inputs))}
-        (out,) = session.run(None, feed)
-        close(torch.from_numpy(out), run(module, inputs))
-
-
-class _Flat(nn.Module):
-    """Tensors in, one tensor out: the signature of an ONNX graph."""
-
-    def __init__(self, module, gather):
-        super().__init__()
-        self.module = module
-        self.gather = gather
-
-    def forward(self, *inputs):
-        return run(self.module, (inputs,) if self.gather else inputs)
+    check_backward(host, inputs)
 
 
 # --- several processes --------------------------------------------------------------------------
@@ -605,9 +342,9 @@ def _train_all(rank, folder):
         'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=2
     )
     results = {}
-    for name, row in ROW_IDS.items():
+    for row in ROWS:
         for init in row.inits:
-            results[name, init] = _train(row, init, rank)
+            results[str(row), init] = _train(row, init, rank)
     torch.save(results, f'{folder}/{rank}.pth')
     torch.distributed.destroy_process_group()
 
@@ -639,7 +376,7 @@ def trained(tmp_path_factory):
 def test_two_processes_agree(row, trained):
     for init in row.inits:
         first, second = (results[str(row), init] for results in trained)
-        if (str(row), init) in NO_PARAMETERS:
+        if init in row.no_parameters:
             assert first == 'no parameters'
             continue
         assert isinstance(first, list), first

@@ -1,29 +1,10 @@
 """Compare a layer with its reference: values and all gradients, whole tensors."""
 
 import torch
-from torch import nn
+
+from mmattn.testing import randomise
 
 torch.set_num_threads(1)  # threads cost more than they bring on tensors this small
-
-
-def randomise(module, seed=0):
-    """Random weights and random BatchNorm statistics, nothing at a special value."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def noise(t):
-        return torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t.dtype)
-
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            fan = max(parameter[0].numel(), 1) if parameter.ndim > 1 else 1
-            parameter.copy_(noise(parameter) / fan**0.5)
-            if parameter.ndim == 0:
-                parameter.fill_(0.3 + 0.1 * (len(name) % 5))  # gammas, alphas, betas
-        for part in module.modules():
-            if isinstance(part, nn.modules.batchnorm._BatchNorm):
-                part.running_mean.copy_(0.5 * noise(part.running_mean))
-                part.running_var.copy_(0.5 + noise(part.running_var).abs())
-    return module
 
 
 def picture(*size, seed=1, grad=True):

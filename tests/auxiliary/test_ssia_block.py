@@ -5,8 +5,9 @@ import torch
 
 from mmattn.auxiliary import SSIABlock
 from mmattn.auxiliary.ssia import pool
+from mmattn.testing import randomise
 from tests.reference.ssia import ssia
-from tests.values import picture, randomise
+from tests.values import picture
 
 SIZES = ((4, 5), (3, 2))
 OPTIONS = {

@@ -8,8 +8,8 @@ from mmengine.model import revert_sync_batchnorm
 from torch import nn
 
 from mmattn.convs import AWConv2d, aw_engine
+from mmattn.testing import randomise
 from tests.reference import aw_conv as reference
-from tests.values import randomise
 
 # id: (constructor, input size)
 CASES = {

@@ -13,7 +13,7 @@ from torch import nn
 from mmattn.convs import AAConv2d, AWConv2d
 from mmattn.convs.aw_engine import _pack
 from mmattn.deploy import fuse
-from tests.values import randomise
+from mmattn.testing import randomise
 
 AW = dict(type='mmattn.AWConv2d', reduction=4)
 BACKBONES = {

@@ -7,8 +7,9 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
 from mmattn.heads import LearnToPayHead
+from mmattn.testing import randomise
 from tests.reference.learn_to_pay import learn_to_pay_head
-from tests.values import picture, randomise
+from tests.values import picture
 
 
 def maps(dtype=torch.float32):

@@ -2,13 +2,14 @@ import pytest
 import torch
 
 from mmattn.layers import ChannelAttention, DualAttention, PositionAttention, _attention
+from mmattn.testing import randomise
 from tests.layers.test_non_local import Largest
 from tests.reference.dual_attention import (
     channel_attention,
     dual_attention,
     position_attention,
 )
-from tests.values import check_gate, check_values, picture, randomise
+from tests.values import check_gate, check_values, picture
 
 METHODS = {
     'position': (lambda init: PositionAttention(4, reduction=2, init=init), position_attention),

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from mmattn.layers import LearnToPay, LearnToPayGate
+from mmattn.testing import randomise
 from tests.reference.learn_to_pay import learn_to_pay, learn_to_pay_gate
-from tests.values import check_gate, check_values, picture, randomise
+from tests.values import check_gate, check_values, picture
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])

@@ -4,8 +4,9 @@ from mmcv.cnn import NonLocal2d
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmattn.layers import NonLocal
+from mmattn.testing import randomise
 from tests.reference.non_local import non_local
-from tests.values import check_gate, picture, randomise
+from tests.values import check_gate, picture
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])

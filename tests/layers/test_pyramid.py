@@ -3,8 +3,9 @@ import torch
 from mmdet.registry import MODELS
 
 from mmattn.layers import PyramidAttention
+from mmattn.testing import randomise
 from tests.reference.pyramid import pyramid
-from tests.values import check_gate, picture, randomise
+from tests.values import check_gate, picture
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])

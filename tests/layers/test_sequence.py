@@ -7,10 +7,11 @@ from mmengine.registry import init_default_scope
 
 from mmattn.layers import CBAM, ECA, Sequence, SpatialGate
 from mmattn.registry import MODELS
+from mmattn.testing import randomise
 from tests.reference.autoencoder import conv_autoencoder, linear_autoencoder
 from tests.reference.cbam import spatial_gate
 from tests.reference.eca import eca
-from tests.values import check_values, picture, randomise
+from tests.values import check_values, picture
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'attention_resnet'
 HYBRID = [dict(type='mmattn.ECA', kernel_size=3), dict(type='mmattn.SpatialGate')]

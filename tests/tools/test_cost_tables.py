@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from mmattn.layers import Sequence
+from mmattn.testing import randomise
 from tests.reference.autoencoder import conv_autoencoder, linear_autoencoder
 from tests.reference.cbam import spatial_gate
 from tests.reference.eca import eca
-from tests.values import picture, randomise
+from tests.values import picture
 
 ROOT = Path(__file__).parents[2]
 spec = importlib.util.spec_from_file_location(
