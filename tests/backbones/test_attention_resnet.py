@@ -12,6 +12,7 @@ from mmengine.runner import load_checkpoint
 from torch import nn
 from torch.nn import functional as F
 
+from mmattn.backbones import AttentionResNet
 from mmattn.convs import AWConv2d
 from mmattn.layers import CBAM, SE
 from mmattn.registry import MODELS as MMATTN_MODELS
