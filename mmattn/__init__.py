@@ -12,8 +12,10 @@ __version__ = '0.1.0'
 _PUBLIC = {
     'Gate': 'mmattn.layers._gate',
     'ScalingGate': 'mmattn.layers._gate',
+    'add_attention': 'mmattn.insertion',
     'fuse': 'mmattn.deploy.fusion',
     'host_problem': 'mmattn.core.hosts',
+    'report': 'mmattn.insertion',
     'require_host': 'mmattn.core.hosts',
 }
 _MODULES = ('testing',)  # public modules, likewise
