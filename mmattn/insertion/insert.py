@@ -825,9 +825,10 @@ def _taps(network: Network, wish: _Wish) -> tuple:
     traced = network.trace('backbone')
     stages = stages_of(traced)
     if traced.problem or not all(stage.end for stage in stages) or len(stages) < 2:
+        kind = network.kind(network.part('backbone')).__name__
         raise ValueError(
-            f'SSIA finds no stages in the backbone {network.kind(network.part("backbone")).__name__}'
-            ': taps=(NAME, NAME, ...) names modules that give maps'
+            f'SSIA finds no stages in the backbone {kind}: taps=(NAME, NAME, ...) names modules '
+            'that give maps'
         )
     net = traced.net
     net.train()  # which freezes; mmdet's ResNet returns nothing here

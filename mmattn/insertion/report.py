@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.analysis.complexity import measure_complexity
 from mmattn.backbones._insert import AddedParts
+from mmattn.backbones.top_down import TopDown
 from mmattn.convs import AAConv2d, AWConv2d
 from mmattn.insertion.networks import Network, Traced
 from mmattn.layers._gate import Gate
@@ -218,11 +219,8 @@ def _added_modules(net: nn.Module) -> dict:
     found: dict = {}
     for name, module in net.named_modules():
         inside = any(name.startswith(f'{outer}.') for outer in found if outer)
-        if isinstance(module, (Gate, AWConv2d, AAConv2d)) and not inside:
-            found[name] = module
-        elif getattr(module, 'steps', 1) > 1 and hasattr(module, 'searchlight'):
-            found[name] = module
-        elif type(module).__name__ == 'LearnToPayHead':
+        ours = isinstance(module, (Gate, AWConv2d, AAConv2d)) and not inside
+        if ours or _is_top_down(module) or type(module).__name__ == 'LearnToPayHead':
             found[name] = module
     if isinstance(net, AddedParts):
         for name, module in net.named_modules():
@@ -231,6 +229,10 @@ def _added_modules(net: nn.Module) -> dict:
             if new and not inside and any(True for _ in module.parameters()):
                 found[name] = module
     return found
+
+
+def _is_top_down(module: nn.Module) -> bool:
+    return isinstance(module, TopDown) and module.steps > 1
 
 
 def _params(net: nn.Module, name: str, module: nn.Module) -> int:
