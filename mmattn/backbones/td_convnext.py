@@ -162,5 +162,5 @@ class TDConvNeXt(TopDownNet, ConvNeXt):
 
     @staticmethod
     def stage_of(name: str) -> int:
-        """The stage, from 0, that the block of this name is in."""
+        """Return the stage, from 0, that the block of this name is in."""
         return int(name.split('.')[1])

@@ -145,5 +145,5 @@ class TDMobileNetV3(TopDownNet, MobileNetV3):
 
     @staticmethod
     def stage_of(name: str) -> int:
-        """The replaced blocks count as one stage."""
+        """Return 0: the replaced blocks count as one stage."""
         return 0

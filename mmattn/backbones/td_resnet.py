@@ -268,5 +268,5 @@ class TDResNet(TopDownNet, ResNet):
 
     @staticmethod
     def stage_of(name: str) -> int:
-        """The stage, from 0, that the block of this name is in."""
+        """Return the stage, from 0, that the block of this name is in."""
         return int(name.partition('.')[0][len('layer') :]) - 1

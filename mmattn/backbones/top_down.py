@@ -59,15 +59,15 @@ class TopDown:
         raise NotImplementedError
 
     def activate(self, out: Tensor) -> Tensor:
-        """What the host does behind the addition, outside of its checkpoint."""
+        """Do what the framework does after the addition, outside of its checkpoint."""
         return out
 
     def link_norm(self, index: int) -> tuple[nn.Module, str] | None:
-        """The module that holds the norm of a link, and the norm's name; None: it has none."""
+        """Return the module that holds the norm of a link and the norm's name, if it has one."""
         return None
 
     def attend(self, bottom: Tensor, top: Tensor) -> Tensor:
-        """The bottom of the next step."""
+        """Return the bottom of the next step."""
         return self.searchlight(bottom, top)
 
     def add_steps(
@@ -125,7 +125,7 @@ class TopDown:
         """
 
     def norm_of(self, index: int, step: int) -> nn.Module:
-        """The norm of a link in one step, looked up in every call (it may be exchanged)."""
+        """Return the norm of a link in one step, looked up in every call (it may be exchanged)."""
         module, name = self.link_norm(index)
         return getattr(
             module, name if step == 0 or index not in self.repeated else f'{name}_{step}'
@@ -171,7 +171,7 @@ class TopDown:
         return self.finish(x, blend(tops[0], tops[-1], gamma))
 
     def forward(self, x: Tensor, steps: int | None = None) -> Tensor:
-        """The block; ``steps`` stops it early (1 to ``self.steps``)."""
+        """Run the block; ``steps`` stops it early (1 to ``self.steps``)."""
         if self.steps == 1:
             return super().forward(x)
         if self.with_cp and x.requires_grad:
@@ -181,7 +181,7 @@ class TopDown:
         return self.activate(out)
 
     def forward_steps(self, x: Tensor) -> list:
-        """The block's output had it stopped at step 1, 2, ..., ``steps``: as many maps."""
+        """Return the block's output had it stopped at step 1, 2, ..., ``steps``: as many maps."""
         if self.steps == 1:
             return [self(x)]
         tops = self.branch(x)
@@ -206,7 +206,7 @@ class TopDown:
 
 
 def is_pointwise(conv: nn.Module, norm: nn.Module) -> bool:
-    """A plain 1x1 convolution and a BatchNorm in eval mode: one linear map at every position.
+    """Tell a plain 1x1 convolution and a BatchNorm in eval mode: one linear map everywhere.
 
     Not where a hook watches one of them (a counter, a tool for activation maps): it is to see
     whole maps.
@@ -256,7 +256,7 @@ class TopDownNet(AddedParts):
             if isinstance(module, TopDown) and module.steps > 1
         }
 
-    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
         copied = self.adapt_checkpoint(state_dict, prefix)
         if copied:
             print_log(
@@ -317,7 +317,7 @@ def choose_blocks(blocks: Sequence | None, depths: Sequence[int], default: Seque
 
 
 def _last_blocks(model: nn.Module) -> list:
-    """The top-down blocks of the last stage that has any, of every top-down network."""
+    """Return the top-down blocks of the last stage that has any, of every top-down network."""
     found = []
     for net in model.modules():
         if isinstance(net, TopDownNet):
@@ -362,7 +362,7 @@ def _stop(step: int, block: nn.Module, args: tuple, kwargs: dict) -> tuple:
 
 
 def outputs_per_step(model: nn.Module, *args, forward: Callable | None = None, **kwargs) -> list:
-    """What a model gives at every step: ``[model at step 1, ..., model at the last step]``.
+    """Return what a model gives at every step: ``[model at step 1, ..., model at the last step]``.
 
     With a classifier of mmpretrain ``outputs_per_step(model, x, mode='tensor')`` is a list of
     logits. Costs one whole forward pass a step.

@@ -194,7 +194,7 @@ class AAConv2d(nn.Conv2d):
 
 
 def _channels(name: str, value: int | float, out_channels: int, num_heads: int, least: int) -> int:
-    """A number of channels, given as such or as a fraction, divisible by the heads."""
+    """Return a number of channels, given as such or as a fraction, divisible by the heads."""
     if num_heads < 1:
         raise ValueError(f'num_heads must be >= 1, got {num_heads}')
     if isinstance(value, float):
@@ -226,7 +226,7 @@ def _pair(padding) -> tuple:
 
 
 def _offsets(embedding: Tensor, size: int, like: Tensor) -> Tensor:
-    """The embedding of every pair of rows (or columns): entry [i, j] is that of offset j - i.
+    """Return the embedding of every pair of rows (or columns): [i, j] is that of offset j - i.
 
     Shape: ``(2 * map_size - 1, d) -> (size, size, d)``; another size is interpolated linearly.
     """

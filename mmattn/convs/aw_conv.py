@@ -106,7 +106,7 @@ class AWConv2d(nn.Conv2d):
         self.recompute = recompute
 
     def attention(self, x: Tensor) -> Tensor:
-        """The map A in (0, 1), before its expansion along the input channels.
+        """Return the map A in (0, 1), before its expansion along the input channels.
 
         Shape: ``(N, C1, H, W) -> (N, C2, C1 / groups / r_c1, h, w)``.
         """

@@ -22,12 +22,14 @@ right at any batch size.
 """
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import FunctionCtx as Context
 
 from mmattn.layers._gate import at_least_float32, is_capturing
 
@@ -130,7 +132,7 @@ def per_tap(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
 
 
 def rescaled(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
-    """A convolution for each picture with weights scaled again in the backward pass.
+    """Run a convolution for each image with weights scaled again in the backward pass.
 
     For ``groups=1`` and G = 1, as the two below.
     """
@@ -150,7 +152,7 @@ def gemm_taps(
 def gather_taps(
     x: Tensor, weight: Tensor, attn: Tensor, where: Where, recompute: bool = False
 ) -> Tensor:
-    """A matrix product for each kernel position over the input positions it meets."""
+    """Run a matrix product for each kernel position over the input positions it meets."""
     return _GatherTaps.apply(to_autocast(x), weight, 1 + attn, where, recompute)
 
 
@@ -182,7 +184,7 @@ class _Rescaled(Function):
     """``scale`` is ``1 + attn``; see :func:`rescaled`."""
 
     @staticmethod
-    def forward(ctx, x, weight, scale, where):
+    def forward(ctx: Context, x: Tensor, weight: Tensor, scale: Tensor, where: Where) -> Tensor:
         ctx.save_for_backward(x, weight, scale)
         ctx.where = where
         size = (len(x), len(weight), *output_size(x, weight, where))
@@ -193,7 +195,7 @@ class _Rescaled(Function):
         return out
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: Tensor) -> tuple:
         x, weight, scale = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself will be differentiated
             return *_by_taps(ctx, grad), None
@@ -226,7 +228,9 @@ class _GemmTaps(Function):
     """``scale`` is ``1 + attn``; see :func:`gemm_taps`. Maps are (N, H, W, C) inside."""
 
     @staticmethod
-    def forward(ctx, x, weight, scale, where, recompute):
+    def forward(
+        ctx: Context, x: Tensor, weight: Tensor, scale: Tensor, where: Where, recompute: bool
+    ) -> Tensor:
         taps = _all_taps(x, weight)
         ctx.save_for_backward(x, weight, scale, *(() if recompute else (taps,)))
         ctx.where = where
@@ -236,7 +240,7 @@ class _GemmTaps(Function):
         return _to_nchw(out, x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: Tensor) -> tuple:
         x, weight, scale, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself will be differentiated
             return *_by_taps(ctx, grad), None, None
@@ -260,7 +264,9 @@ class _GatherTaps(Function):
     """``scale`` is ``1 + attn``; see :func:`gather_taps`. Maps are (N, H, W, C) inside."""
 
     @staticmethod
-    def forward(ctx, x, weight, scale, where, recompute):
+    def forward(
+        ctx: Context, x: Tensor, weight: Tensor, scale: Tensor, where: Where, recompute: bool
+    ) -> Tensor:
         out = _accumulator(x, weight, where)
         padded, kept = _pad_nhwc(x, where.padding), []
         kernels = _pack(weight, x.dtype)
@@ -274,7 +280,7 @@ class _GatherTaps(Function):
         return _to_nchw(out, x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: Tensor) -> tuple:
         x, weight, scale, *kept = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient itself will be differentiated
             return *_by_taps(ctx, grad), None, None
@@ -296,8 +302,8 @@ class _GatherTaps(Function):
         return _to_nchw(of_x, x), _unpack(of_kernels, weight), of_scale, None, None
 
 
-def _by_taps(ctx, grad: Tensor) -> list[Tensor]:
-    """The gradients of x, weight and scale in operators that can be differentiated again."""
+def _by_taps(ctx: Context, grad: Tensor) -> list[Tensor]:
+    """Return the gradients of x, weight and scale, by operators to differentiate again."""
     inputs = [saved.view_as(saved) for saved in ctx.saved_tensors[:3]]  # scale depends on x
     x, weight, scale = inputs
     out = per_tap(x, weight, scale - 1, ctx.where)
@@ -308,7 +314,7 @@ def _by_taps(ctx, grad: Tensor) -> list[Tensor]:
 
 
 def _format(*tensors: Tensor) -> torch.memory_format:
-    """The memory format of a convolution's output: channels last if an input has it."""
+    """Return the memory format of a convolution's output: channels last if an input has it."""
     for tensor in tensors:
         if tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous():
             return torch.channels_last
@@ -330,7 +336,7 @@ def _pack(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def _unpack(kernels: Tensor, weight: Tensor) -> Tensor:
-    """The inverse of :func:`_pack`."""
+    """Return the inverse of :func:`_pack`."""
     c2, c1, kh, kw = weight.shape
     return kernels.view(kh, kw, c2, c1).permute(2, 3, 0, 1).to(weight.dtype)
 
@@ -348,13 +354,13 @@ def _accumulator(x: Tensor, weight: Tensor, where: Where) -> Tensor:
 
 
 def _all_taps(x: Tensor, weight: Tensor) -> Tensor:
-    """What every kernel position makes of every input position: (N, H, W, T, C2)."""
+    """Return what every kernel position makes of every input position: (N, H, W, T, C2)."""
     kernels = _pack(weight, x.dtype)
     taps = _to_nhwc(x) @ kernels.flatten(0, 1).t()
     return taps.unflatten(3, kernels.shape[:2])
 
 
-def _shifts(x: Tensor, out: Tensor, weight: Tensor, padding: Pair):
+def _shifts(x: Tensor, out: Tensor, weight: Tensor, padding: Pair) -> Iterator[tuple]:
     """For each kernel position, where taps are taken from ``x``'s grid and go in ``out``'s."""
     for shift in itertools.product(*(range(size) for size in weight.shape[2:])):
         source, target = [slice(None)], [slice(None)]
@@ -371,7 +377,7 @@ def _pad_nhwc(x: Tensor, padding: Pair) -> Tensor:
     return F.pad(x.permute(0, 2, 3, 1), (0, 0, padding[1], padding[1], padding[0], padding[0]))
 
 
-def _windows(padded: Tensor, out: Tensor, weight: Tensor, where: Where):
+def _windows(padded: Tensor, out: Tensor, weight: Tensor, where: Where) -> Iterator[Tensor]:
     """For each kernel position, the view of ``padded`` that ``out`` meets: (N, Ho, Wo, C1)."""
     stride, _, dilation, _ = where
     for shift in itertools.product(*(range(size) for size in weight.shape[2:])):

@@ -45,7 +45,7 @@ class Front:
 
 @cache
 def _joint(front: type, host: type) -> type:
-    """The class with ``front`` before ``host``; one and the same whenever it is asked for."""
+    """Return the class with ``front`` before ``host``, the same one whenever asked."""
     body = dict(
         _front_class=front,
         _host_class=host,
@@ -56,7 +56,7 @@ def _joint(front: type, host: type) -> type:
 
 
 def _bare(host: type, *fronts: type) -> Front:
-    """An empty instance for ``copy`` and ``pickle`` to fill."""
+    """Return an empty instance for ``copy`` and ``pickle`` to fill."""
     for front in fronts:
         host = _joint(front, host)
     return object.__new__(host)

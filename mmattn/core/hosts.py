@@ -24,7 +24,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def host_problem(name: str) -> str:
-    """What is wrong with an installed host, without importing it.
+    """Return what is wrong with an installed host, without importing it.
 
     Args:
         name: ``'mmengine'``, ``'mmcv'``, ``'mmdet'`` or ``'mmpretrain'``.

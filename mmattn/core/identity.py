@@ -13,8 +13,10 @@ __all__ = ['INITS', 'blend', 'blend_factor', 'make_gamma']
 INITS = ('paper', 'identity')
 
 
-def make_gamma(init: str, device=None, dtype=None) -> nn.Parameter | None:
-    """The blend's scalar: ``None`` for ``init='paper'``, a zero for ``init='identity'``.
+def make_gamma(
+    init: str, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> nn.Parameter | None:
+    """Return the blend's scalar: ``None`` for ``init='paper'``, a zero for ``init='identity'``.
 
     Raises:
         ValueError: ``init`` is neither.
@@ -39,7 +41,7 @@ def blend(plain: Tensor, attended: Tensor, gamma: Tensor | None) -> Tensor:
 
 
 def blend_factor(factor: Tensor, gamma: Tensor | None) -> Tensor:
-    """What the blend of ``x`` and ``x * factor`` multiplies ``x`` with: the cheaper way.
+    """Return what the blend of ``x`` and ``x * factor`` multiplies ``x`` with: the cheaper way.
 
     Shape: ``factor`` any shape; ``gamma`` a scalar; returns the shape of ``factor``.
     """

@@ -12,7 +12,7 @@ _SHOWN = 6
 
 
 def closest(word: object, names: Iterable[str], n: int = 3, sure: bool = False) -> list[str]:
-    """The names most like a word, the best first; case and Unicode form do not count.
+    """Return the names most like a word, the best first; case and Unicode form do not count.
 
     Args:
         word: What was written.
@@ -30,7 +30,7 @@ def closest(word: object, names: Iterable[str], n: int = 3, sure: bool = False) 
 def did_you_mean(
     word: object, names: Iterable[str], n: int = 1, sep: str = ', ', prefix: str = ''
 ) -> str:
-    """The end of a sentence about an unknown name: ``", did you mean 'model'?"``.
+    """Return the end of a sentence about an unknown name: ``", did you mean 'model'?"``.
 
     Args:
         word: What was written.
@@ -49,7 +49,7 @@ def did_you_mean(
 
 
 def listed(word: object, names: Iterable[str], limit: int = 30) -> str:
-    """The names that there are, those like ``word`` first, and how many are left out."""
+    """Return the names that there are, those like ``word`` first, and how many are left out."""
     names = list(names)
     near = closest(word, names, 5)
     shown = (near + [name for name in names if name not in near])[:limit]

@@ -10,7 +10,7 @@ __all__ = ['read_json', 'read_lines', 'read_text', 'write_text']
 
 
 def read_text(path: str | os.PathLike, newline: str | None = None) -> str:
-    """The whole text of a file.
+    """Return the whole text of a file.
 
     Args:
         path: The file.
@@ -30,7 +30,7 @@ def read_text(path: str | os.PathLike, newline: str | None = None) -> str:
 
 
 def read_lines(path: str | os.PathLike) -> list[str]:
-    """The lines of a file without their ends, as iterating over it would give them.
+    """Return the lines of a file without their ends, as iterating over it would give them.
 
     Raises:
         OSError, ValueError: As :func:`read_text`.
@@ -40,7 +40,7 @@ def read_lines(path: str | os.PathLike) -> list[str]:
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """What a JSON file holds.
+    """Return what a JSON file holds.
 
     Raises:
         OSError: The file is missing or cannot be read.

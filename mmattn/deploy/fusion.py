@@ -98,7 +98,7 @@ def _is_folding(norm: nn.Module | None) -> bool:
 
 
 def _fold(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
-    """A new convolution, since heads share one among several norms."""
+    """Return a new convolution, since heads share one among several norms."""
     folded = copy.copy(conv)
     folded._parameters = dict(conv._parameters)
     folded.weight, folded.bias = fuse_conv_bn_weights(

@@ -77,7 +77,7 @@ class LearnToPayHead(ClsHead):
         self.fc = nn.Linear(last, num_classes) if init == 'identity' else None
 
     def pre_logits(self, feats: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """The global vector ``(N, C)`` and the local sums side by side ``(N, L * C)``."""
+        """Return the global vector ``(N, C)`` and the local sums side by side ``(N, L * C)``."""
         if len(feats) != len(self.attention) + 1:
             raise ValueError(
                 f'in_channels names {len(self.attention) + 1} maps, got {len(feats)}: set the '

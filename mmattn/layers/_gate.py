@@ -120,7 +120,7 @@ class ScalingGate(Gate):
     """A gate that multiplies its input: a method writes :meth:`factor`."""
 
     def factor(self, x: Tensor) -> Tensor:
-        """What to multiply ``x`` with, of a shape that broadcasts to that of ``x``."""
+        """Return what to multiply ``x`` with, of a shape that broadcasts to that of ``x``."""
         raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:

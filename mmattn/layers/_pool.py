@@ -12,7 +12,7 @@ __all__ = ['adaptive_avg_pool2d', 'pool_matrix']
 
 
 def pool_matrix(size: int, length: int, like: Tensor) -> Tensor:
-    """The matrix that averages ``length`` entries into ``size`` cells, as torch chooses them.
+    """Return the matrix that averages ``length`` entries into torch's ``size`` cells.
 
     Cell i covers the entries from ``floor(i * length / size)`` up to, but not including,
     ``ceil((i + 1) * length / size)``.

@@ -124,7 +124,7 @@ class SpatialGate(ScalingGate):
 
 
 def _spatial_logits(kernel_size: int) -> nn.Sequential:
-    """The logits of the spatial gate, ``(N, 2, H, W) -> (N, 1, H, W)``."""
+    """Return the logits of the spatial gate, ``(N, 2, H, W) -> (N, 1, H, W)``."""
     if kernel_size < 1 or kernel_size % 2 == 0:
         raise ValueError(f'kernel_size must be odd and >= 1, got {kernel_size}')
     return nn.Sequential(

@@ -51,7 +51,7 @@ class PositionAttention(Gate):
         return x + self.weigh(x)  # eq. 2
 
     def weigh(self, x: Tensor) -> Tensor:
-        """The attended map alone, times alpha."""
+        """Return the attended map alone, times alpha."""
         maps = self.query(x), self.key(x), self.value(x)
         query, key, value = [
             m.flatten(2).transpose(1, 2) for m in maps
@@ -99,7 +99,7 @@ class ChannelAttention(Gate):
         return x + self.weigh(x)  # eq. 4
 
     def weigh(self, x: Tensor) -> Tensor:
-        """The attended map alone, times beta."""
+        """Return the attended map alone, times beta."""
         with torch.autocast('cpu' if x.is_meta else x.device.type, enabled=False):
             rows = at_least_float32(x.flatten(2))  # (N, C, positions)
             energy = rows @ rows.transpose(1, 2)  # (N, C, C)

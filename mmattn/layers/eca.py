@@ -57,6 +57,6 @@ class ECA(ScalingGate):
 
 
 def psi(in_channels: int) -> int:
-    """The paper's kernel size for a width, equation 12."""
+    """Return the paper's kernel size for a width, equation 12."""
     size = int((math.log2(in_channels) + 1) / 2)
     return size if size % 2 else size + 1

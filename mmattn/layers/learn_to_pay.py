@@ -68,7 +68,7 @@ class LearnToPay(nn.Module):
         return (local.flatten(2) @ attn.unsqueeze(2)).squeeze(2)  # (N, C_g)
 
     def attention(self, local: Tensor, context: Tensor) -> Tensor:
-        """The weights of the positions, which sum to 1.
+        """Return the weights of the positions, which sum to 1.
 
         Shape: as the layer's input -> ``(N, 1, H, W)``.
         """

@@ -103,7 +103,7 @@ class Searchlight(nn.Module):
                 nn.init.kaiming_normal_(conv.weight, mode='fan_out', nonlinearity='relu')
 
     def searchlight(self, bottom: Tensor, top: Tensor) -> Tensor:
-        """The raw searchlight s, (N, C_l, 1, 1)."""
+        """Return the raw searchlight s, (N, C_l, 1, 1)."""
         hidden = self.relu(self.top(self.pool(top)))
         if self.attention == 'joint':
             hidden = torch.cat([hidden, self.relu(self.bottom(self.pool(bottom)))], 1)  # eq. 4

@@ -48,7 +48,7 @@ class SpatialWeights(ScalingGate):
         self.init_weights()
 
     def weights(self, x: Tensor) -> Tensor:
-        """The map w, ``(N, C, H, W) -> (N, 1, H, W)``, eq. 1."""
+        """Return the map w, ``(N, C, H, W) -> (N, 1, H, W)``, eq. 1."""
         return self.conv3(self.conv2(self.conv1(x).relu()).relu()).relu()
 
     def factor(self, x: Tensor) -> Tensor:
