@@ -26,12 +26,7 @@ from torch import Tensor
 from mmattn.deploy import fuse
 from mmattn.localization.boxes import boxes_from_maps, get_rule, stretch, upsample
 from mmattn.localization.cam import ScoreMaps
-from mmattn.localization.sweep import (
-    IOU_THRS,
-    level_ious,
-    level_ious_every_threshold,
-    threshold_levels,
-)
+from mmattn.localization.sweep import IOU_THRS, iou_matrix, level_ious, threshold_levels
 
 try:
     from mmattn.localization.flooding import component_ious
@@ -123,6 +118,26 @@ def speed_row(batch: int, count: int, repeats: int) -> list:
     return row
 
 
+def every_threshold(
+    levels: np.ndarray, boxes_xyxy: list[tuple], thresholds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """One mask a threshold, as the authors' code does."""
+    h, w = levels.shape
+    boxes, counts, largest = [], [], []
+    for threshold in thresholds:
+        level = int(threshold * levels.max())
+        mask = cv2.threshold(levels, level, 255, cv2.THRESH_BINARY)[1]
+        contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[-2]
+        areas = [cv2.contourArea(c) for c in contours] or [0]
+        largest.append(len(boxes) + areas.index(max(areas)))
+        counts.append(len(areas))
+        rects = [cv2.boundingRect(c) for c in contours]
+        boxes += [(x, y, min(x + bw, w - 1), min(y + bh, h - 1)) for x, y, bw, bh in rects]
+        boxes += [] if contours else [(0, 0, 0, 0)]
+    ious = iou_matrix(boxes, boxes_xyxy, 'pixel-inclusive').max(1)
+    return ious[largest], np.maximum.reduceat(ious, np.cumsum([0, *counts[:-1]]))
+
+
 def sweep_all(ious: Callable, levels: np.ndarray) -> None:
     for item in levels:
         ious(item)
@@ -140,7 +155,7 @@ def sweep_rows(repeats: int, count: int = 6) -> list[list]:
         levels = stretch(upsample(maps, (224, 224), get_rule('clova-v1'))).to(torch.uint8).numpy()
 
         forms = {
-            'threshold': lambda item: level_ious_every_threshold(item, truth, thresholds),
+            'threshold': lambda item: every_threshold(item, truth, thresholds),
             'mask': lambda item: level_ious(item, truth, floor=min(IOU_THRS)),
         }
         if component_ious:

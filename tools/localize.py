@@ -23,12 +23,13 @@ from mmengine.dist import get_dist_info, init_dist
 
 from mmattn.deploy import fuse
 from mmattn.localization.annotations import FORMATS, load_annotations, read_synsets
+from mmattn.localization.api import evaluate, show, table
 from mmattn.localization.boxes import RULES, get_rule
 from mmattn.localization.cam import METHODS
 from mmattn.localization.classifiers import count_classes, load_classifier
-from mmattn.localization.evaluate import Settings
-from mmattn.localization.session import localize, show, table
-from mmattn.localization.steps import localize_steps, steps_table
+from mmattn.localization.localizer import Settings
+from mmattn.localization.results import RunInfo
+from mmattn.localization.steps import evaluate_steps, steps_table
 from mmattn.localization.sweep import COMPONENTS
 
 
@@ -298,13 +299,9 @@ def main(argv=None):
         start = ['python'] if world == 1 else ['torchrun', f'--nproc-per-node={world}']
         command = shlex.join([*start, 'tools/localize.py', *(argv or sys.argv[1:])])
         weights = args.model[1] if len(args.model) > 1 else None
-        about = dict(
-            annotations=args.annotations, weights=weights, fused=args.fuse, command=command
-        )
-        evaluate = partial(localize_steps, steps) if steps else partial(localize, classifier)
-        summary = evaluate(
-            annotations, settings, work_dir, device, args.workers, args.resume, about
-        )
+        info = RunInfo(args.annotations, weights, args.fuse, command)
+        score = partial(evaluate_steps, steps) if steps else partial(evaluate, classifier)
+        summary = score(annotations, settings, work_dir, device, args.workers, args.resume, info)
     except (ValueError, TypeError, ImportError) as error:
         print(f'localize: {error}', file=sys.stderr)
         return 2

@@ -5,7 +5,11 @@ pixel. A :class:`BoxRule` pins every detail, because published numbers hang on t
 7 x 7 maps the rules below disagree by IoU 0.6 to 0.75 on average.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -13,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 _SELECT = ('largest-component', 'largest-contour', 'longest-contour', 'all-contours')
 _SCALE = ('max', 'minmax-uint8', 'jet-155')
@@ -35,7 +40,7 @@ class BoxRule:
             tie), ``'largest-contour'`` (largest enclosed area), ``'longest-contour'`` (most
             corner points), ``'all-contours'`` (one box each, hole borders too).
         min_points: A contour needs more corner points than this (``'longest-contour'`` only).
-        empty: Answer where nothing is selected: ``'whole'`` picture or ``'zero'`` box.
+        empty: Answer where nothing is selected: ``'whole'`` image or ``'zero'`` box.
         iou: Convention the boxes are compared in, ``'continuous'`` or ``'pixel-inclusive'``.
         clip_last: Clip right and bottom edges to the last pixel index instead of the size.
 
@@ -55,7 +60,7 @@ class BoxRule:
     iou: str = 'continuous'
     clip_last: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         allowed = dict(
             scale=_SCALE,
             interpolation=('bilinear', 'bicubic'),
@@ -102,7 +107,7 @@ RULES = {
 }
 
 
-def get_rule(rule):
+def get_rule(rule: str | Mapping | BoxRule) -> BoxRule:
     """Turns a name, a mapping or a :class:`BoxRule` into a :class:`BoxRule`.
 
     A name may carry another threshold, ``'gradcam-0.30'``. A mapping changes single fields of a
@@ -127,7 +132,7 @@ def get_rule(rule):
     return replace(base, **values)
 
 
-def _rule_by_name(name):
+def _rule_by_name(name: str) -> BoxRule:
     if name in RULES:
         return RULES[name]
     match = re.fullmatch(r'(gradcam|cam|clova-v1|clova-v2)[-@](0?\.\d+)', name)
@@ -140,7 +145,7 @@ def _rule_by_name(name):
     return replace(RULES[base], name=name, threshold=float(match[2]))
 
 
-def upsample(maps, size, rule=RULES['gradcam-0.15']):
+def upsample(maps: Tensor, size: Sequence[int], rule: BoxRule = RULES['gradcam-0.15']) -> Tensor:
     """Resizes maps to the input size on their own device.
 
     A map that holds NaN or infinity becomes all zero.
@@ -156,7 +161,7 @@ def upsample(maps, size, rule=RULES['gradcam-0.15']):
     )[:, 0]
 
 
-def stretch(maps, top=255):
+def stretch(maps: Tensor, top: int = 255) -> Tensor:
     """Stretches each map to 0..``top`` by its own minimum and maximum; constant maps become zero.
 
     A range of less than 1e-5 of the values counts as constant: it is what a bicubic resize in
@@ -171,7 +176,7 @@ def stretch(maps, top=255):
     return torch.where(flat, maps.new_zeros(()), (maps - low) / span.masked_fill(flat, 1)) * top
 
 
-def masks_from_maps(maps, size, rule):
+def masks_from_maps(maps: Tensor, size: Sequence[int], rule: BoxRule) -> Tensor:
     """Resizes and thresholds maps; the last step that runs on the maps' device.
 
     Shape: ``(N, h, w) -> (N, H, W)``, uint8 0 or 1, on the same device.
@@ -194,13 +199,13 @@ def masks_from_maps(maps, size, rule):
 
 
 @lru_cache(maxsize=1)
-def _jet_grey():
+def _jet_grey() -> np.ndarray:
     """Grey value of each of the 256 JET colours, shape (256,)."""
     ramp = np.arange(256, dtype=np.uint8)[None]
     return cv2.cvtColor(cv2.applyColorMap(ramp, cv2.COLORMAP_JET), cv2.COLOR_BGR2GRAY)[0]
 
 
-def boxes_from_mask(mask, rule):
+def boxes_from_mask(mask: np.ndarray, rule: BoxRule) -> np.ndarray:
     """Finds the rule's boxes in one mask.
 
     Shape: ``(H, W)`` uint8 -> ``(B, 4)`` float64, ``B >= 1``, in mask pixels, right and bottom
@@ -220,7 +225,7 @@ def boxes_from_mask(mask, rule):
     return boxes
 
 
-def _largest_component(mask):
+def _largest_component(mask: np.ndarray) -> list:
     """Bounding rectangle of the 8-connected component with most pixels, ``[]`` if none."""
     small = mask.size < 4 * 65535  # at most one component per 2 x 2 pixels
     ltype = cv2.CV_16U if small else cv2.CV_32S
@@ -238,7 +243,7 @@ def _largest_component(mask):
     return [cv2.boundingRect((labels == best).view(np.uint8))]
 
 
-def _contour_rects(mask, rule):
+def _contour_rects(mask: np.ndarray, rule: BoxRule) -> list:
     mode = cv2.RETR_LIST if rule.select == 'longest-contour' else cv2.RETR_TREE
     contours = cv2.findContours(mask, mode, cv2.CHAIN_APPROX_SIMPLE)[-2]
     if rule.select == 'longest-contour':
@@ -249,7 +254,12 @@ def _contour_rects(mask, rule):
     return [cv2.boundingRect(c) for c in contours]
 
 
-def boxes_from_maps(maps, size, rule='gradcam-0.15', pool=None):
+def boxes_from_maps(
+    maps: Tensor | np.ndarray,
+    size: Sequence[int],
+    rule: str | Mapping | BoxRule = 'gradcam-0.15',
+    pool: Executor | None = None,
+) -> list[np.ndarray]:
     """Boxes of every map.
 
     Args:

@@ -1,32 +1,39 @@
-"""Pictures to look at: a score map over its picture, with predicted and true boxes."""
+"""Images to look at: a score map over its image, with predicted and true boxes."""
 
 from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from PIL import Image, ImageDraw
+from torch import Tensor
 
 from mmattn.localization.boxes import boxes_from_maps, upsample
+from mmattn.localization.localizer import Localizer
 from mmattn.localization.pictures import read_picture
+
+__all__ = ['Overlay', 'as_data_uri', 'card', 'draw', 'explain', 'heat_rgba']
 
 TRUE_COLOUR, BOX_COLOUR, HALO = '#ffffff', '#ff2d87', '#101828'
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """One picture with what was found in it.
+    """One image with what was found in it.
 
     Args:
-        picture: RGB picture.
+        picture: RGB image.
         heat: Map stretched to 0..1, at input size ``(H, W)``.
-        heat_xyxy: Where the map lies in the picture (all of it, unless the centre was cut out).
-        boxes_xyxy: Predicted boxes in picture pixels.
-        truth_xyxy: True boxes in picture pixels, may be empty.
+        heat_xyxy: Where the map lies in the image (all of it, unless the centre was cut out).
+        boxes_xyxy: Predicted boxes in image pixels.
+        truth_xyxy: True boxes in image pixels, may be empty.
         label: Class whose map this is.
         score: Its softmax probability.
     """
@@ -40,18 +47,24 @@ class Overlay:
     score: float
 
 
-def explain(localizer, path, label=None, truth_xyxy=(), size=None):
-    """Makes the overlays of one picture: one for each step where the target has several maps.
+def explain(
+    localizer: Localizer,
+    path: str | Path,
+    label: int | None = None,
+    truth_xyxy: Sequence = (),
+    size: tuple[int, int] | None = None,
+) -> list[Overlay]:
+    """Makes the overlays of one image: one for each step where the target has several maps.
 
     Args:
-        localizer: An open :class:`~mmattn.localization.evaluate.Localizer`.
-        path: Picture file.
+        localizer: An open one.
+        path: Image file.
         label: Class to explain, or None for the best one.
-        truth_xyxy: True boxes in picture pixels.
+        truth_xyxy: True boxes in image pixels.
         size: Annotated ``(height, width)``, or None.
 
     Raises:
-        ValueError: The picture cannot be decoded.
+        ValueError: The image cannot be decoded.
     """
     picture = read_picture(path, size)
     array, geometry = localizer.classifier.preprocess.apply(picture)
@@ -71,13 +84,13 @@ def explain(localizer, path, label=None, truth_xyxy=(), size=None):
     return overlays
 
 
-def _ask(scores, label):
+def _ask(scores: Tensor, label: int | None) -> Tensor:
     if label is None:
         return scores.argmax(1, keepdim=True)
     return torch.full((len(scores), 1), label, device=scores.device)
 
 
-def heat_rgba(heat, strength=0.6):
+def heat_rgba(heat: np.ndarray, strength: float = 0.6) -> np.ndarray:
     """A map as colour with transparency: nothing where it is zero.
 
     Shape: ``(H, W)`` in 0..1 -> ``(H, W, 4)`` uint8.
@@ -87,8 +100,8 @@ def heat_rgba(heat, strength=0.6):
     return np.dstack([colour, alpha])
 
 
-def draw(*overlays, max_side=900):
-    """Picture beside the picture with map and boxes, once for each overlay of the picture.
+def draw(*overlays: Overlay, max_side: int = 900) -> Image.Image:
+    """The image beside the image with map and boxes, once for each of its overlays.
 
     Returns:
         An RGB ``PIL.Image``.
@@ -104,7 +117,7 @@ def draw(*overlays, max_side=900):
     return row
 
 
-def _marked(plain, overlay, factor):
+def _marked(plain: Image.Image, overlay: Overlay, factor: float) -> Image.Image:
     x0, y0, x1, y1 = (round(v * factor) for v in overlay.heat_xyxy)
     heat = Image.fromarray(heat_rgba(overlay.heat)).resize((x1 - x0, y1 - y0), Image.BILINEAR)
     shown = plain.copy()
@@ -121,8 +134,8 @@ def _marked(plain, overlay, factor):
     return shown
 
 
-def as_data_uri(image, kind='jpeg', max_side=320):
-    """A picture as text that a page can hold inside itself."""
+def as_data_uri(image: Image.Image, kind: str = 'jpeg', max_side: int = 320) -> str:
+    """An image as text that a page can hold inside itself."""
     w, h = image.size
     factor = min(max_side / max(w, h), 1.0)
     image = image.resize((max(round(w * factor), 1), max(round(h * factor), 1)), Image.BICUBIC)
@@ -131,13 +144,13 @@ def as_data_uri(image, kind='jpeg', max_side=320):
     return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'
 
 
-def card(overlay):
-    """What the page needs to show an overlay: two embedded pictures and the boxes as numbers."""
+def card(overlay: Overlay) -> dict[str, Any]:
+    """What the page needs to show an overlay: two embedded images, boxes as numbers."""
     w, h = overlay.picture.size
     heat = Image.fromarray(heat_rgba(overlay.heat))
     x0, y0, x1, y1 = overlay.heat_xyxy
 
-    def rects(boxes):
+    def rects(boxes: Sequence) -> list[dict[str, float]]:
         return [dict(x=b[0], y=b[1], w=b[2] - b[0], h=b[3] - b[1]) for b in boxes]
 
     return dict(

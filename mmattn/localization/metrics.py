@@ -1,4 +1,4 @@
-"""Localization metrics, streamed: feed one picture at a time, merge shards in any order.
+"""Localization metrics, streamed: feed one image at a time, merge shards in any order.
 
 ``top1_loc``, ``top5_loc``: the ILSVRC rule: one of the k best (class, box) pairs has the true
 class and IoU >= 0.5 with a true box. ``gt_known``: the box of the true class has IoU >= 0.5.
@@ -8,16 +8,21 @@ class and IoU >= 0.5 with a true box. ``gt_known``: the box of the true class ha
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from mmattn.localization.structures import PictureResult
 from mmattn.localization.sweep import IOU_THRS, LEVELS, threshold_levels, unpack
 
 COUNTED = ('top1_cls', 'top5_cls', 'gt_known', 'top1_loc', 'top5_loc')
 _FLUSH = 64
 
+__all__ = ['COUNTED', 'LocalizationMetrics', 'hit_in_top', 'judge']
 
-def localized(result, k, iou_thr=0.5):
+
+def hit_in_top(result: PictureResult, k: int, iou_thr: float = 0.5) -> bool:
     """Whether one of the ``k`` best (class, boxes) pairs is right by the ILSVRC rule.
 
     Where a result holds the IoU of each of its best classes, these decide. Where it holds only
@@ -31,23 +36,23 @@ def localized(result, k, iou_thr=0.5):
     return any(name == result.label and iou >= iou_thr for name, iou in pairs)
 
 
-def judge(result, iou_thr=0.5):
-    """The five yes/no answers of :data:`COUNTED` for one picture."""
+def judge(result: PictureResult, iou_thr: float = 0.5) -> tuple[bool, ...]:
+    """The five yes/no answers of :data:`COUNTED` for one image."""
     top5 = result.top5
     return (
         result.label in top5[:1],
         result.label in top5,
         result.iou >= iou_thr,
-        localized(result, 1, iou_thr),
-        localized(result, 5, iou_thr),
+        hit_in_top(result, 1, iou_thr),
+        hit_in_top(result, 5, iou_thr),
     )
 
 
 class LocalizationMetrics:
     """Counts everything the summary needs; whole numbers only, so the order never matters.
 
-    The 95 % intervals are a Poisson bootstrap: each picture counts 0, 1, 2, ... times in each of
-    ``replicates`` resampled data sets, drawn from the picture's own name. That needs no second
+    The 95 % intervals are a Poisson bootstrap: each image counts 0, 1, 2, ... times in each of
+    ``replicates`` resampled data sets, drawn from the image's own name. That needs no second
     pass, merges like any count, and the interval of MaxBoxAcc includes the choice of its
     threshold.
 
@@ -57,7 +62,7 @@ class LocalizationMetrics:
         replicates: Resampled data sets; 0 leaves the intervals out.
     """
 
-    def __init__(self, iou_thr=0.5, step=0.001, replicates=1000):
+    def __init__(self, iou_thr: float = 0.5, step: float = 0.001, replicates: int = 1000) -> None:
         if not 0 < iou_thr <= 1:
             raise ValueError(f'iou_thr must be in (0, 1], got {iou_thr}')
         self.iou_thr = iou_thr
@@ -66,13 +71,13 @@ class LocalizationMetrics:
         self.images = self.failed = self.swept = 0
         self.per_class = {}
         self._curve = np.zeros((2, len(IOU_THRS), LEVELS), np.int64)
-        self._drawn = np.zeros((replicates, 2), np.int64)  # pictures drawn: all, with a sweep
+        self._drawn = np.zeros((replicates, 2), np.int64)  # images drawn: all, with a sweep
         self._drawn_hits = np.zeros((replicates, len(COUNTED)), np.int64)
         self._drawn_curve = np.zeros((replicates, self._curve.size), np.int32)
         self._pending = []
 
-    def update(self, result):
-        """Adds one :class:`~mmattn.localization.structures.PictureResult`."""
+    def update(self, result: PictureResult) -> None:
+        """Adds one image."""
         if result.error is not None:
             self.failed += 1
             return
@@ -90,12 +95,12 @@ class LocalizationMetrics:
             if len(self._pending) >= _FLUSH:
                 self._flush()
 
-    def _flush(self):
-        """Adds the waiting pictures to the resampled sets with one matrix product."""
+    def _flush(self) -> None:
+        """Adds the waiting images to the resampled sets with one matrix product."""
         if not self._pending:
             return
         keys, hits, curves = zip(*self._pending)
-        weights = np.stack([_weights(key, self.replicates) for key in keys], 1)  # (R, pictures)
+        weights = np.stack([_weights(key, self.replicates) for key in keys], 1)  # (R, images)
         swept = np.array([c is not None for c in curves])
         self._drawn += np.stack([weights.sum(1), weights[:, swept].sum(1)], 1)
         self._drawn_hits += weights @ np.stack(hits)
@@ -106,7 +111,7 @@ class LocalizationMetrics:
             self._drawn_curve += product.astype(np.int32)
         self._pending.clear()
 
-    def merge(self, other):
+    def merge(self, other: LocalizationMetrics) -> LocalizationMetrics:
         """Adds what another accumulator has seen.
 
         Raises:
@@ -129,12 +134,12 @@ class LocalizationMetrics:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 
-    def totals(self):
+    def totals(self) -> dict[str, float]:
         """The five counted fractions only: cheap, for the progress line."""
         total = sum(self.per_class.values(), np.zeros(1 + len(COUNTED), np.int64))[1:]
         return {k: _ratio(v, self.images) for k, v in zip(COUNTED, total.tolist())}
 
-    def curves(self):
+    def curves(self) -> dict[str, np.ndarray]:
         """Accuracy at every threshold.
 
         Returns:
@@ -143,7 +148,7 @@ class LocalizationMetrics:
         acc = self._curve[..., self._levels] / max(self.swept, 1)
         return dict(thresholds=self.thresholds, v1=acc[0], v2=acc[1])
 
-    def summary(self):
+    def summary(self) -> dict[str, Any]:
         """All results as plain JSON-ready values, accuracies as fractions."""
         self._flush()
         out = dict(self.totals(), max_box_acc=None, max_box_acc_v2=None)
@@ -163,7 +168,7 @@ class LocalizationMetrics:
         out['interval_95'] = self._intervals()
         return out
 
-    def _intervals(self):
+    def _intervals(self) -> dict[str, list[float]]:
         if not self.replicates or not self.images:
             return {}
         drawn = self._drawn.clip(min=1)
@@ -176,7 +181,7 @@ class LocalizationMetrics:
             values['max_box_acc_v2'] = best[:, 1].mean(1)
         return {k: np.percentile(v, [2.5, 97.5]).tolist() for k, v in values.items()}
 
-    def class_table(self, names=()):
+    def class_table(self, names: Sequence[str] = ()) -> list[dict[str, Any]]:
         """One row per class, lowest ``gt_known`` first: label, name, images, five fractions."""
         rows = []
         for label, row in self.per_class.items():
@@ -186,14 +191,14 @@ class LocalizationMetrics:
         return sorted(rows, key=lambda r: (r['gt_known'], r['top1_loc'], r['label']))
 
 
-def _ratio(count, total):
+def _ratio(count: int, total: int) -> float:
     return float(count / total) if total else 0.0
 
 
-def _best(thresholds, accuracy):
+def _best(thresholds: np.ndarray, accuracy: np.ndarray) -> float:
     return round(float(thresholds[int(np.argmax(accuracy))]), 6)
 
 
-def _weights(key, replicates):
-    """How often a picture is drawn in each replicate, ``(R,)``; depends on its name alone."""
+def _weights(key: str, replicates: int) -> np.ndarray:
+    """How often an image is drawn in each replicate, ``(R,)``; depends on its name alone."""
     return np.random.default_rng(zlib.crc32(key.encode())).poisson(1.0, replicates)

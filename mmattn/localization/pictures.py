@@ -1,16 +1,21 @@
-"""Reading pictures: any colour mode, turned upright, resized, with the way back kept exactly."""
+"""Reading images: any colour mode, turned upright, resized, with the way back kept exactly."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from mmattn.localization.structures import Geometry
+from mmattn.localization.structures import Geometry, Picture
+
+__all__ = ['PictureDataset', 'Preprocess', 'collate', 'header_size', 'read_picture']
 
 _FILTERS = {'bilinear': Image.BILINEAR, 'bicubic': Image.BICUBIC}
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -18,7 +23,7 @@ _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a picture becomes the network's input.
+    """How an image becomes the network's input.
 
     Args:
         input_size: ``(height, width)`` of the input.
@@ -41,7 +46,7 @@ class Preprocess:
     interpolation: str = 'bilinear'
     crop_from: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if len(self.input_size) != 2 or min(self.input_size) < 1:
             raise ValueError(f'input size must be positive, got {self.input_size}')
         finite = all(map(math.isfinite, (*self.mean, *self.std)))
@@ -61,8 +66,8 @@ class Preprocess:
                 f'got {self.crop_from}'
             )
 
-    def apply(self, picture):
-        """Resizes and crops an RGB picture.
+    def apply(self, picture: Image.Image) -> tuple[np.ndarray, Geometry]:
+        """Resizes and crops an RGB image.
 
         Returns:
             ``(array (H, W, 3) uint8, Geometry)``.
@@ -80,8 +85,8 @@ class Preprocess:
         geometry = Geometry((new_w / w, new_h / h), (left, top), (in_h, in_w), (h, w))
         return np.asarray(cut), geometry
 
-    def normalize(self, batch):
-        """Bytes to the network's numbers, on the batch's device.
+    def normalize(self, batch: Tensor) -> Tensor:
+        """Bytes to the network's values, on the batch's device.
 
         Shape: ``(N, H, W, 3)`` uint8 RGB -> ``(N, 3, H, W)`` float32.
         """
@@ -93,7 +98,7 @@ class Preprocess:
         return ((batch - mean) / std).contiguous()
 
 
-def header_size(path):
+def header_size(path: str | Path) -> tuple[int, int] | None:
     """``(height, width)`` as stored in the file, without decoding; None if unreadable."""
     try:
         with Image.open(path) as picture:
@@ -102,11 +107,11 @@ def header_size(path):
         return None
 
 
-def read_picture(path, annotated_size=None):
-    """Reads a picture as 8-bit RGB: gray, palette, CMYK, alpha and 16-bit files too.
+def read_picture(path: str | Path, annotated_size: tuple[int, int] | None = None) -> Image.Image:
+    """Reads an image as 8-bit RGB: gray, palette, CMYK, alpha and 16-bit files too.
 
     A file with an EXIF orientation is turned upright, unless the annotations give the size of
-    the unturned picture: then their boxes belong to that.
+    the unturned image: then their boxes belong to that.
 
     Raises:
         ValueError: The file cannot be decoded, or its size is not the annotated one.
@@ -130,7 +135,7 @@ def read_picture(path, annotated_size=None):
     return picture
 
 
-def _to_rgb(picture):
+def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith(('I', 'F')):  # 16 or 32 bits a pixel
         array = np.asarray(picture).astype(np.float64)
         if array.max(initial=0) > 255:
@@ -140,19 +145,21 @@ def _to_rgb(picture):
 
 
 class PictureDataset(Dataset):
-    """Decodes and resizes pictures in worker processes.
+    """Decodes and resizes images in worker processes.
 
-    Items are ``(index, array or None, Geometry or None, error or None)``: a picture that cannot
+    Items are ``(index, array or None, Geometry or None, error or None)``: an image that cannot
     be decoded is an item like any other, so one bad file never ends a run.
     """
 
-    def __init__(self, pictures, preprocess):
+    def __init__(self, pictures: Sequence[Picture], preprocess: Preprocess) -> None:
         self.pictures, self.preprocess = pictures, preprocess
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index):
+    def __getitem__(
+        self, index: int
+    ) -> tuple[int, np.ndarray | None, Geometry | None, str | None]:
         picture = self.pictures[index]
         try:
             image = read_picture(picture.path, picture.size)
@@ -162,8 +169,8 @@ class PictureDataset(Dataset):
         return index, array, geometry, None
 
 
-def collate(items):
-    """Stacks the readable pictures: ``(indices, batch (N, H, W, 3), geometries, failures)``."""
+def collate(items: Sequence[tuple]) -> tuple[list[int], Tensor, list[Geometry], list[tuple]]:
+    """Stacks the readable images: ``(indices, batch (N, H, W, 3), geometries, failures)``."""
     good = [item for item in items if item[3] is None]
     failures = [(index, error) for index, _, _, error in items if error is not None]
     arrays = [torch.from_numpy(np.array(item[1])) for item in good]

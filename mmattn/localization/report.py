@@ -1,16 +1,30 @@
-"""``summary.json``, the curves as a picture, and one self-contained page to read."""
+"""``summary.json``, the curves as an image, and one self-contained page to read."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
 from mmengine.logging import print_log
 
 from mmattn.localization.drawing import BOX_COLOUR, HALO, TRUE_COLOUR, card, explain
+from mmattn.localization.localizer import Localizer
+from mmattn.localization.metrics import LocalizationMetrics
+from mmattn.localization.structures import Picture, PictureResult
 from mmattn.localization.sweep import IOU_THRS
+
+__all__ = [
+    'MEANING',
+    'class_name',
+    'make_cards',
+    'write_curves_png',
+    'write_report',
+    'write_summary',
+]
 
 MEANING = {
     'gt_known': 'Box of the true class hits (IoU &ge; {iou})',
@@ -24,35 +38,25 @@ MEANING = {
 _COLOURS = ('#2563eb', '#d97706', '#7c3aed', '#0f766e')
 
 
-def write_summary(work_dir, metrics, facts, extra):
-    """Writes ``summary.json`` and ``curves.json``.
-
-    Returns:
-        The summary.
-    """
-    summary = metrics.summary()
-    summary.update(extra)
-    summary.update(
-        target_layer=facts['target_layer'],
-        closed_form=facts['closed_form'],
-        failures=[dict(key=k, error=e) for k, e in facts['failures'][:50]],
-    )
+def write_summary(
+    work_dir: str | Path, metrics: LocalizationMetrics, summary: dict[str, Any]
+) -> None:
+    """Writes ``summary.json`` and ``curves.json``."""
     work_dir = Path(work_dir)
     (work_dir / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
     if metrics.swept:
         curves = {k: v.round(6).tolist() for k, v in metrics.curves().items()}
         (work_dir / 'curves.json').write_text(json.dumps(dict(curves, iou_thrs=IOU_THRS)) + '\n')
-    return summary
 
 
-def curve_lines(metrics):
+def curve_lines(metrics: LocalizationMetrics) -> list[tuple[str, np.ndarray]]:
     """The four curves of the sweep: ``[(name, accuracies)]``."""
     curves = metrics.curves()
     lines = [('MaxBoxAcc (IoU 0.5)', curves['v1'][IOU_THRS.index(0.5)])]
     return lines + [(f'V2, IoU {t}', c) for t, c in zip(IOU_THRS, curves['v2'])]
 
 
-def write_curves_png(work_dir, metrics):
+def write_curves_png(work_dir: str | Path, metrics: LocalizationMetrics) -> None:
     """Draws accuracy against threshold; leaves it out with a word where matplotlib is missing."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -75,12 +79,14 @@ def write_curves_png(work_dir, metrics):
     figure.savefig(Path(work_dir) / 'curves.png', dpi=120)
 
 
-def svg_curves(metrics, width=640, height=300):
+def svg_curves(
+    metrics: LocalizationMetrics, width: int = 640, height: int = 300
+) -> dict[str, Any]:
     """The same as inline SVG parts for the page."""
     left, right, top, bottom = 44, 12, 10, 36
     w, h = width - left - right, height - top - bottom
 
-    def place(x, y):
+    def place(x: float, y: float) -> tuple[float, float]:
         return round(left + x * w, 1), round(top + (1 - y) * h, 1)
 
     lines = []
@@ -108,8 +114,14 @@ def svg_curves(metrics, width=640, height=300):
     )
 
 
-def make_cards(localizer, results, pictures, names, iou_thr):
-    """Gallery cards for results, in order; the maps are made again, one picture at a time."""
+def make_cards(
+    localizer: Localizer,
+    results: Sequence[PictureResult],
+    pictures: Sequence[Picture],
+    names: Sequence[str],
+    iou_thr: float,
+) -> list[dict[str, Any]]:
+    """Gallery cards for results, in order; the maps are made again, one image at a time."""
     by_key = {p.key: p for p in pictures}
     cards = []
     for result in results:
@@ -132,12 +144,20 @@ def make_cards(localizer, results, pictures, names, iou_thr):
     return cards
 
 
-def class_name(names, label):
+def class_name(names: Sequence[str], label: int) -> str:
     """Readable name of a class, its number where no name is known."""
     return names[label] if 0 <= label < len(names) else f'class {label}'
 
 
-def write_report(work_dir, metrics, summary, cards, names, command, worst=20):
+def write_report(
+    work_dir: str | Path,
+    metrics: LocalizationMetrics,
+    summary: dict[str, Any],
+    cards: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    command: str,
+    worst: int = 20,
+) -> Path:
     """Writes ``report.html``: needs no network and no script to be read."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True

@@ -1,14 +1,60 @@
-"""The per-picture log: one line of JSON a picture, safe to cut off at any moment."""
+"""The per-image log: one line of JSON an image, safe to cut off at any moment."""
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from mmattn.localization.localizer import Settings
+from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.structures import PictureResult
 
+__all__ = [
+    'LOG_NAME',
+    'ResultLog',
+    'RunInfo',
+    'collect',
+    'done_keys',
+    'log_files',
+    'merge_logs',
+    'read_log',
+]
+
 LOG_NAME = 'per_image.jsonl'
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Where the figures of a run come from.
+
+    Args:
+        annotations: The annotations, as the user named them.
+        weights: The weights, as the user named them.
+        fused: Whether norms were folded into convolutions.
+        command: The command line, for the report.
+        target_layers: Names of the layers the maps are of; known when the run ends.
+        closed_form: Whether the maps needed no backward pass; known when the run ends.
+        hits: Images of the gallery whose box hits; known when the run ends.
+        misses: Images of the gallery whose box misses; known when the run ends.
+        failures: Key and reason of each image that could not be evaluated; known when the run
+            ends.
+    """
+
+    annotations: str = ''
+    weights: str | None = None
+    fused: bool = False
+    command: str = ''
+    target_layers: tuple[str, ...] = ()
+    closed_form: bool = False
+    hits: tuple[PictureResult, ...] = ()
+    misses: tuple[PictureResult, ...] = ()
+    failures: tuple[tuple[str, str], ...] = ()
 
 
 class ResultLog:
@@ -21,29 +67,29 @@ class ResultLog:
         path: The ``.jsonl`` file, made if missing.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         _cut_to_whole_lines(self.path)
         self._file = self.path.open('a', encoding='utf-8')
 
-    def append(self, results):
+    def append(self, results: Sequence[PictureResult]) -> None:
         """Writes results with one write call and waits until the disk has them."""
         self._file.write(''.join(json.dumps(r.to_dict()) + '\n' for r in results))
         self._file.flush()
         os.fsync(self._file.fileno())
 
-    def close(self):
+    def close(self) -> None:
         """Closes the file."""
         self._file.close()
 
-    def __enter__(self):
+    def __enter__(self) -> ResultLog:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def _cut_to_whole_lines(path):
+def _cut_to_whole_lines(path: Path) -> None:
     if not path.exists() or path.stat().st_size == 0:
         return
     with path.open('rb+') as f:
@@ -61,7 +107,7 @@ def _cut_to_whole_lines(path):
         f.truncate(0)
 
 
-def read_log(path):
+def read_log(path: str | Path) -> Iterator[tuple[int, PictureResult]]:
     """Yields ``(offset, PictureResult)``; a cut last line is left out.
 
     Raises:
@@ -80,20 +126,20 @@ def read_log(path):
             offset += len(line)
 
 
-def log_files(work_dir):
+def log_files(work_dir: str | Path) -> list[Path]:
     """Every log in a work dir: the merged one first, then one for each process."""
     work_dir = Path(work_dir)
     merged = [work_dir / LOG_NAME] if (work_dir / LOG_NAME).exists() else []
     return merged + sorted(work_dir.glob('per_image.rank*.jsonl'))
 
 
-def done_keys(work_dir):
-    """Keys of all pictures that a work dir already has results for."""
+def done_keys(work_dir: str | Path) -> set[str]:
+    """Keys of all images that a work dir already has results for."""
     return {result.key for file in log_files(work_dir) for _, result in read_log(file)}
 
 
-def merge_logs(work_dir, keys):
-    """Joins all logs of a work dir into one, in the given order, each picture once.
+def merge_logs(work_dir: str | Path, keys: Sequence[str]) -> Iterator[PictureResult]:
+    """Joins all logs of a work dir into one, in the given order, each image once.
 
     Only offsets are kept in memory. The merged file replaces the parts in one step.
 
@@ -105,7 +151,7 @@ def merge_logs(work_dir, keys):
         Each :class:`PictureResult` in that order.
 
     Raises:
-        ValueError: A picture has no result.
+        ValueError: An image has no result.
     """
     work_dir = Path(work_dir)
     files = log_files(work_dir)
@@ -115,7 +161,7 @@ def merge_logs(work_dir, keys):
             places.setdefault(result.key, (number, offset))
     missing = [key for key in keys if key not in places]
     if missing:
-        raise ValueError(f'{len(missing)} pictures have no result, first {missing[0]}')
+        raise ValueError(f'{len(missing)} images have no result, first {missing[0]}')
     target = work_dir / (LOG_NAME + '.tmp')
     handles = [file.open('rb') for file in files]
     try:
@@ -135,3 +181,39 @@ def merge_logs(work_dir, keys):
     for file in files:
         if file.name != LOG_NAME:
             file.unlink()
+
+
+def collect(
+    work_dir: str | Path,
+    keys: Sequence[str],
+    settings: Settings,
+    info: RunInfo,
+    gallery: int = 12,
+) -> tuple[LocalizationMetrics, RunInfo]:
+    """Joins the logs, counts everything, and picks the images of the gallery.
+
+    The gallery is drawn by the hash of the image's name: neither the best nor the worst.
+
+    Args:
+        work_dir: Folder with the logs.
+        keys: All keys in the order of the data set.
+        settings: What the results were made with.
+        info: What is known of the run so far.
+        gallery: Hits to pick, and misses.
+
+    Returns:
+        The metrics, and ``info`` with its ``hits``, ``misses`` and ``failures``.
+    """
+    metrics = LocalizationMetrics(settings.iou_thr, settings.sweep_step or 0.5)
+    shown: dict[bool, list[Any]] = {True: [], False: []}
+    failures = []
+    for result in merge_logs(work_dir, keys):
+        metrics.update(result)
+        if result.error is not None:
+            failures.append((result.key, result.error))
+            continue
+        heap = shown[result.iou >= settings.iou_thr]
+        item = (-zlib.crc32(result.key.encode()), result.key, result)
+        (heapq.heappush if len(heap) < gallery else heapq.heappushpop)(heap, item)
+    hits, misses = (tuple(item[2] for item in sorted(shown[hit])) for hit in (True, False))
+    return metrics, replace(info, hits=hits, misses=misses, failures=tuple(failures))

@@ -1,63 +1,78 @@
 """A classifier that looks several times, evaluated at each of its steps.
 
-Every function takes one :class:`~mmattn.localization.classifiers.Classifier` for each step: the
-same network, stopped there.
+Every function takes one classifier for each step: the same network, stopped there.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
+
+from mmattn.localization.api import evaluate
+from mmattn.localization.classifiers import Classifier
+from mmattn.localization.localizer import Settings
 from mmattn.localization.metrics import COUNTED, judge
-from mmattn.localization.results import LOG_NAME, read_log
-from mmattn.localization.session import localize
+from mmattn.localization.results import LOG_NAME, RunInfo, read_log
+from mmattn.localization.structures import AnnotationSet
 from mmattn.localization.sweep import iou_matrix
+
+__all__ = ['evaluate_steps', 'keep_apart', 'steps_table', 'union_of_steps']
 
 SHOWN = ('top1_cls', 'top5_cls', 'top1_loc', 'gt_known', 'max_box_acc')
 
 
-def localize_steps(
-    classifiers, annotations, settings, work_dir, device='cpu', workers=2, resume=False, about=None
-):
+def evaluate_steps(
+    classifiers: Sequence[Classifier],
+    annotations: AnnotationSet,
+    settings: Settings,
+    work_dir: str | Path,
+    device: torch.device | str = 'cpu',
+    workers: int = 2,
+    resume: bool = False,
+    info: RunInfo | None = None,
+) -> dict[str, Any] | None:
     """Evaluates every step, then all steps together by the rule of TDAM's authors.
 
     Args:
         classifiers: One for each step.
-        settings: A :class:`~mmattn.localization.evaluate.Settings`. The maps and boxes of the
-            five best classes are always made: the rule needs the best one's.
-        work_dir: Gets what :func:`~mmattn.localization.session.localize` writes for step k in
+        settings: What decides the metrics. The maps and boxes of the five best classes are
+            always made: the rule needs the best one's.
+        work_dir: Gets what :func:`~mmattn.localization.api.evaluate` writes for step k in
             ``step_k``, and ``steps.json``.
-        annotations, device, workers, resume, about: See
-            :func:`~mmattn.localization.session.localize`.
+        annotations, device, workers, resume, info: See
+            :func:`~mmattn.localization.api.evaluate`.
 
     Returns:
-        ``{'steps': [summary, ...], 'union': fractions, 'failed': unreadable pictures}`` in the
+        ``{'steps': [summary, ...], 'union': fractions, 'failed': unreadable images}`` in the
         first process, None in the others; the fractions are those of :func:`union_of_steps`.
 
     Raises:
-        ValueError: See :func:`~mmattn.localization.session.localize`.
+        ValueError: See :func:`~mmattn.localization.api.evaluate`.
     """
     settings = replace(settings, maps='top5')
     folders = [Path(work_dir) / f'step_{step}' for step in range(1, len(classifiers) + 1)]
     summaries = [
-        localize(classifier, annotations, settings, folder, device, workers, resume, about)
+        evaluate(classifier, annotations, settings, folder, device, workers, resume, info)
         for classifier, folder in zip(classifiers, folders)
     ]
     if summaries[0] is None:
         return None
     union = union_of_steps(folders, settings.iou_thr)
-    outcome = dict(steps=summaries, union=union, failed=summaries[0]['failed'])
-    (Path(work_dir) / 'steps.json').write_text(json.dumps(outcome, indent=1) + '\n')
-    return outcome
+    both = dict(steps=summaries, union=union, failed=summaries[0]['failed'])
+    (Path(work_dir) / 'steps.json').write_text(json.dumps(both, indent=1) + '\n')
+    return both
 
 
-def union_of_steps(folders, iou_thr=0.5):
+def union_of_steps(folders: Sequence[str | Path], iou_thr: float = 0.5) -> dict[str, float]:
     """What counts as right when every step may speak: no plain accuracy.
 
     The rule of TDAM's authors: each step's best class is kept, unless its box overlaps that of an
-    earlier step with IoU > 0.5; then the surer of the two stands for both. A picture is right if
+    earlier step with IoU > 0.5; then the surer of the two stands for both. An image is right if
     any step that was kept is right.
 
     Args:
@@ -65,7 +80,7 @@ def union_of_steps(folders, iou_thr=0.5):
         iou_thr: IoU from which a box is right; it does not change the 0.5 of the rule.
 
     Returns:
-        Fractions of the readable pictures: ``top1_cls`` and the other counted metrics, each at
+        Fractions of the readable images: ``top1_cls`` and the other counted metrics, each at
         any step that was kept, and ``several``: steps of different classes were kept.
     """
     counts = dict.fromkeys((*COUNTED, 'several'), 0)
@@ -83,7 +98,7 @@ def union_of_steps(folders, iou_thr=0.5):
     return {name: count / max(images, 1) for name, count in counts.items()}
 
 
-def keep_apart(guesses, iou_thr=0.5):
+def keep_apart(guesses: Sequence[tuple[float, Sequence]], iou_thr: float = 0.5) -> list[int]:
     """The steps that stand for each step by the authors' rule.
 
     Args:
@@ -107,26 +122,26 @@ def keep_apart(guesses, iou_thr=0.5):
     return kept
 
 
-def _overlap(boxes_a, boxes_b):
+def _overlap(boxes_a: Sequence, boxes_b: Sequence) -> float:
     if not len(boxes_a) or not len(boxes_b):
         return 0.0
     return float(iou_matrix(boxes_a[:1], boxes_b[:1])[0, 0])
 
 
-def steps_table(outcome):
+def steps_table(summary: dict[str, Any]) -> str:
     """The results as lines of text."""
     lines = [f'{"":<8}' + ''.join(f'{key:>13}' for key in SHOWN)]
-    for step, summary in enumerate(outcome['steps'], 1):
-        lines.append(_row(f'step {step}', summary))
-    union = outcome['union']
+    for step, values in enumerate(summary['steps'], 1):
+        lines.append(_row(f'step {step}', values))
+    union = summary['union']
     lines.append(_row('union', union))
     lines.append(
         'union: right at any step that was kept (the rule of the authors), no plain accuracy; '
-        f'steps of several classes were kept in {union["several"]:.4f} of the pictures'
+        f'steps of several classes were kept in {union["several"]:.4f} of the images'
     )
     return '\n'.join(lines)
 
 
-def _row(name, values):
+def _row(name: str, values: dict[str, Any]) -> str:
     cells = (values.get(key) for key in SHOWN)
     return f'{name:<8}' + ''.join(f'{"" if v is None else format(v, ".4f"):>13}' for v in cells)

@@ -10,15 +10,33 @@ above the level from which no box can hit any more; the result is the same. Comp
 place of contours need one pass over the map (:mod:`mmattn.localization.flooding`).
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
+
+__all__ = [
+    'COMPONENTS',
+    'IOU_THRS',
+    'LEVELS',
+    'iou_matrix',
+    'level_ious',
+    'pack',
+    'sweep',
+    'threshold_levels',
+    'unpack',
+]
 
 LEVELS = 256
 COMPONENTS = ('contours', 'pixels')
 IOU_THRS = (0.3, 0.5, 0.7)
 
 
-def iou_matrix(boxes_a, boxes_b, convention='continuous'):
+def iou_matrix(
+    boxes_a: Sequence | np.ndarray,
+    boxes_b: Sequence | np.ndarray,
+    convention: str = 'continuous',
+) -> np.ndarray:
     """Intersection over union of every pair.
 
     Args:
@@ -48,7 +66,9 @@ def iou_matrix(boxes_a, boxes_b, convention='continuous'):
     return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
 
 
-def level_ious(levels, boxes_xyxy, floor=0.0):
+def level_ious(
+    levels: np.ndarray, boxes_xyxy: Sequence | np.ndarray, floor: float = 0.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Best IoU of the predicted boxes with the true boxes at each of the 256 levels.
 
     A box of a higher level lies inside one of a lower level. So once no box covers a share
@@ -103,7 +123,7 @@ def level_ious(levels, boxes_xyxy, floor=0.0):
     return v1, v2
 
 
-def _cover(rects, truth):
+def _cover(rects: np.ndarray, truth: np.ndarray) -> float:
     """Largest share of a true box inside one rectangle ``x, y, width, height``."""
     low = np.maximum(rects[:, None, :2], truth[:, :2])
     high = np.minimum((rects[:, :2] + rects[:, 2:])[:, None], truth[:, 2:])
@@ -111,32 +131,12 @@ def _cover(rects, truth):
     return ((high - low + 1).clip(min=0).prod(-1) / area).max(initial=0)
 
 
-def level_ious_every_threshold(levels, boxes_xyxy, thresholds):
-    """The same by looking at every threshold on its own, as the authors' code does.
-
-    Slow; kept because the benchmark and the tests compare against it.
-
-    Returns:
-        ``(v1, v2)``, each ``(len(thresholds),)``.
-    """
-    truth = np.trunc(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4))
-    h, w = levels.shape
-    boxes, counts, largest = [], [], []
-    for threshold in thresholds:
-        level = int(threshold * levels.max())
-        mask = cv2.threshold(levels, level, 255, cv2.THRESH_BINARY)[1]
-        contours = cv2.findContours(mask, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)[-2]
-        areas = [cv2.contourArea(c) for c in contours] or [0]
-        largest.append(len(boxes) + areas.index(max(areas)))
-        counts.append(len(areas))
-        rects = [cv2.boundingRect(c) for c in contours]
-        boxes += [(x, y, min(x + bw, w - 1), min(y + bh, h - 1)) for x, y, bw, bh in rects]
-        boxes += [] if contours else [(0, 0, 0, 0)]
-    ious = iou_matrix(boxes, truth, 'pixel-inclusive').max(1)
-    return ious[largest], np.maximum.reduceat(ious, np.cumsum([0, *counts[:-1]]))
-
-
-def sweep(levels, boxes_xyxy, iou_thrs=IOU_THRS, components='contours'):
+def sweep(
+    levels: np.ndarray,
+    boxes_xyxy: Sequence | np.ndarray,
+    iou_thrs: Sequence[float] = IOU_THRS,
+    components: str = 'contours',
+) -> dict[str, tuple[str, ...]]:
     """Hits at every level as text, ready for a line of JSON.
 
     Args:
@@ -158,17 +158,17 @@ def sweep(levels, boxes_xyxy, iou_thrs=IOU_THRS, components='contours'):
     }
 
 
-def pack(hits):
+def pack(hits: np.ndarray) -> str:
     """256 truth values -> 64 hexadecimal digits."""
     return np.packbits(hits).tobytes().hex()
 
 
-def unpack(text):
+def unpack(text: str) -> np.ndarray:
     """64 hexadecimal digits -> bool ``(256,)``."""
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8)).astype(bool)
 
 
-def threshold_levels(step=0.001):
+def threshold_levels(step: float = 0.001) -> tuple[np.ndarray, np.ndarray]:
     """Thresholds ``0, step, ... < 1`` and the level each one means.
 
     Returns:

@@ -220,7 +220,7 @@ def test_networks_that_are_no_classifier():
 
 def test_import_pulls_in_no_host():
     code = (
-        'import sys, mmattn.localization, mmattn.localization.session\n'
+        'import sys, mmattn.localization, mmattn.localization.api\n'
         'hosts = {"mmdet", "mmcv", "mmpretrain", "timm", "matplotlib"} & set(sys.modules)\n'
         'assert not hosts, hosts'
     )

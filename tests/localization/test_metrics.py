@@ -9,19 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mmattn.localization.metrics import LocalizationMetrics, judge, localized
+from mmattn.localization.metrics import LocalizationMetrics, hit_in_top, judge
 from mmattn.localization.structures import PictureResult
 from mmattn.localization.sweep import (
     IOU_THRS,
     iou_matrix,
     level_ious,
-    level_ious_every_threshold,
     pack,
     sweep,
     threshold_levels,
     unpack,
 )
-from tests.reference.cam_sweep import components, iou
+from tests.reference.cam_sweep import components, iou, ious_at_every_threshold
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,7 @@ def test_sweep_equals_every_threshold(seed):
     truth = [(5, 8, 30, 40), (20.7, 3.2, 50.9, 25.5)]
     thresholds, index = threshold_levels(0.001)
     v1, v2 = level_ious(levels, truth)
-    slow1, slow2 = level_ious_every_threshold(levels, truth, thresholds)
+    slow1, slow2 = ious_at_every_threshold(levels, truth, thresholds)
     np.testing.assert_array_equal(v1[index], slow1)
     np.testing.assert_array_equal(v2[index], slow2)
     assert slow1.max() > 0.3
@@ -94,7 +93,7 @@ def test_sweep_equals_every_threshold_on_noise(noise):
     noise[0, 0], noise[8, 8] = 0, 255
     truth = [(1, 2, 6, 7)]
     thresholds, index = threshold_levels(0.003)
-    fast, slow = level_ious(noise, truth), level_ious_every_threshold(noise, truth, thresholds)
+    fast, slow = level_ious(noise, truth), ious_at_every_threshold(noise, truth, thresholds)
     np.testing.assert_array_equal(fast[0][index], slow[0])
     np.testing.assert_array_equal(fast[1][index], slow[1])
     assert_same_hits(sweep(noise, truth), index, slow)
@@ -178,7 +177,7 @@ def test_the_shortcut_equals_the_long_way(label, top5, ious, k):
     short = PictureResult('a', label, top5, ious[label])
     long = replace(short, class_ious=tuple(ious[c] for c in top5))
     by_rule = any(c == label and ious[c] >= 0.5 for c in top5[:k])
-    assert localized(short, k) == localized(long, k) == by_rule
+    assert hit_in_top(short, k) == hit_in_top(long, k) == by_rule
 
 
 def random_results(count, seed=0):

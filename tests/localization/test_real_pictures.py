@@ -9,7 +9,8 @@ import torch
 from mmattn.localization.annotations import load_annotations
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.classifiers import load_classifier
-from mmattn.localization.evaluate import Settings, run
+from mmattn.localization.localizer import Settings
+from mmattn.localization.run import write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get('MMATTN_SHARED_DATA', ROOT.parent / 'shared/data')) / 'imagenet_loc'
@@ -40,7 +41,9 @@ def one_thread():
 def test_reference_figures(tmp_path, parts, cam, rule, known, top1, top5):
     choice = Settings(cam=cam, rule=get_rule(rule), batch_size=8, sweep_step=0)
     classifier, annotations = parts
-    summary = run(classifier, annotations.pictures, choice, tmp_path, workers=0)[0].summary()
+    summary = write_results(classifier, annotations.pictures, choice, tmp_path, workers=0)[
+        0
+    ].summary()
     assert summary['images'] == 23
     found = [round(23 * summary[k]) for k in ('gt_known', 'top1_loc', 'top5_loc', 'top1_cls')]
     assert found == [known, top1, top5, 15]

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.localization import evaluate, results
+from mmattn.localization import results
+from mmattn.localization import run as running
 from mmattn.localization.annotations import load_annotations
+from mmattn.localization.api import center_baseline, check_labels, evaluate, table
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.classifiers import load_classifier
-from mmattn.localization.evaluate import Localizer, Settings, best_iou, fix_batches, run
+from mmattn.localization.localizer import Localizer, Settings, best_iou
 from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.pictures import PictureDataset, collate
 from mmattn.localization.report import MEANING
-from mmattn.localization.results import LOG_NAME, ResultLog, merge_logs, read_log
-from mmattn.localization.session import center_baseline, check_labels, localize, table
+from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, merge_logs, read_log
+from mmattn.localization.run import fix_batches, write_results
 from mmattn.localization.structures import Geometry, Picture, PictureResult
 from tests.localization.data import boxes_json
 
@@ -39,7 +41,9 @@ def classifier():
 
 def start(found, work_dir, resume=False, **options):
     settings = Settings(**dict(dict(batch_size=3, sweep_step=0.01), **options))
-    return run(classifier(), found.pictures, settings, work_dir, workers=0, resume=resume)
+    return write_results(
+        classifier(), found.pictures, settings, work_dir, workers=0, resume=resume
+    )
 
 
 def text(work_dir):
@@ -86,7 +90,7 @@ def test_logs_merge_in_order_each_picture_once(tmp_path):
     assert merged == [('a', 7), ('b', 0), ('c', 0), ('d', 0)]
     assert [p.name for p in tmp_path.iterdir()] == [LOG_NAME]
     assert [r.key for _, r in read_log(tmp_path / LOG_NAME)] == list('abcd')
-    with pytest.raises(ValueError, match='1 pictures have no result, first e'):
+    with pytest.raises(ValueError, match='1 images have no result, first e'):
         list(merge_logs(tmp_path, 'abcde'))
 
 
@@ -151,7 +155,7 @@ def test_shards_give_the_identical_result(tmp_path, found, monkeypatch, world):
     )
     for rank in reversed(range(world)):  # rank 0 ends last and joins
         work.clear()
-        monkeypatch.setattr(evaluate, 'get_dist_info', lambda rank=rank: (rank, world))
+        monkeypatch.setattr(running, 'get_dist_info', lambda rank=rank: (rank, world))
         outcome = start(found, tmp_path / 'shards', resume=True)
         assert (outcome is None) == (rank > 0)
         assert work == [len(batch) for batch in fix_batches(11, 3)[rank::world]]
@@ -209,21 +213,21 @@ def test_components_of_pixels(tmp_path, found, monkeypatch):
 def test_broken_pictures_are_counted_and_the_run_goes_on(tmp_path, found):
     for index in (0, 5):
         found.pictures[index].path.write_bytes(b'nothing')
-    metrics, facts = start(found, tmp_path / 'a')
+    metrics, info = start(found, tmp_path / 'a')
     assert (metrics.images, metrics.failed) == (9, 2)
-    assert [k for k, _ in facts['failures']] == ['p0.png', 'p5.png']
-    assert 'cannot decode' in facts['failures'][0][1]
+    assert [k for k, _ in info.failures] == ['p0.png', 'p5.png']
+    assert 'cannot decode' in info.failures[0][1]
     assert len(text(tmp_path / 'a').splitlines()) == 11
     for picture in found.pictures:
         picture.path.write_bytes(b'nothing')
-    with pytest.raises(ValueError, match='none of the 11 pictures can be decoded'):
+    with pytest.raises(ValueError, match='none of the 11 images can be decoded'):
         start(found, tmp_path / 'b')
 
 
 def test_worker_processes_give_the_same(tmp_path, found):
     settings = Settings(batch_size=3)
-    run(classifier(), found.pictures, settings, tmp_path / 'a', workers=0)
-    run(classifier(), found.pictures, settings, tmp_path / 'b', workers=2)
+    write_results(classifier(), found.pictures, settings, tmp_path / 'a', workers=0)
+    write_results(classifier(), found.pictures, settings, tmp_path / 'b', workers=2)
     assert text(tmp_path / 'a') == text(tmp_path / 'b')
 
 
@@ -231,13 +235,13 @@ def test_work_dirs_that_cannot_be_used(tmp_path, found):
     start(found, tmp_path / 'a')
     with pytest.raises(ValueError, match='already holds results: continue them with --resume'):
         start(found, tmp_path / 'a')
-    with pytest.raises(ValueError, match=r'cannot resume .* made otherwise \(settings.'):
+    with pytest.raises(ValueError, match=r'cannot resume .* settings differ \(settings.'):
         start(found, tmp_path / 'a', resume=True, cam='layercam')
     (tmp_path / 'file').write_text('')
     with pytest.raises(ValueError, match='work dir .*file cannot be written'):
         start(found, tmp_path / 'file')
-    with pytest.raises(ValueError, match='no picture to evaluate'):
-        run(classifier(), (), Settings(), tmp_path / 'c')
+    with pytest.raises(ValueError, match='no image to evaluate'):
+        write_results(classifier(), (), Settings(), tmp_path / 'c')
 
 
 @pytest.mark.parametrize(
@@ -293,10 +297,10 @@ def test_where_boxes_are_compared(rule, expected):
 def test_all_output(tmp_path, found):
     broken = found.pictures[4].path
     broken.write_bytes(b'nothing')
-    about = dict(annotations='boxes.json', weights=None, command='python tools/localize.py <x>')
+    info = RunInfo('boxes.json', command='python tools/localize.py <x>')
     settings = Settings(batch_size=4)
-    summary = localize(classifier(), found, settings, tmp_path / 'a', workers=0, about=about)
-    again = localize(classifier(), found, settings, tmp_path / 'a', 'cpu', 0, True, about)
+    summary = evaluate(classifier(), found, settings, tmp_path / 'a', workers=0, info=info)
+    again = evaluate(classifier(), found, settings, tmp_path / 'a', 'cpu', 0, True, info)
     assert summary == again
     assert json.loads((tmp_path / 'a/summary.json').read_text()) == json.loads(json.dumps(summary))
     for key in MEANING:
@@ -319,8 +323,8 @@ def test_all_output(tmp_path, found):
 
 def test_progress_lines(monkeypatch):
     lines = []
-    monkeypatch.setattr(evaluate, 'print_log', lambda text, _: lines.append(text))
-    progress = evaluate.Progress(4, Settings(), every=0)
+    monkeypatch.setattr(running, 'print_log', lambda text, _: lines.append(text))
+    progress = running.Progress(4, Settings(), every=0)
     progress.update([PictureResult('a', 1, (1,), 0.9), PictureResult('b', 1, error='x')])
     progress.update([PictureResult('c', 1, (2, 1), 0.9), PictureResult('d', 1, (1,), 0.2)])
     assert lines[0].startswith('[2/4] ')
@@ -362,7 +366,9 @@ def test_two_processes(tmp_path):
     done = dist_localize(tmp_path, images, boxes, tmp_path / 'two')
     assert done.returncode == 0, done.stderr
     found = load_annotations(boxes, images)
-    run(classifier(), found.pictures, Settings(batch_size=2), tmp_path / 'one', workers=0)
+    write_results(
+        classifier(), found.pictures, Settings(batch_size=2), tmp_path / 'one', workers=0
+    )
     assert text(tmp_path / 'two') == text(tmp_path / 'one')
     assert done.stdout.count('report: ') == 1
     page = (tmp_path / 'two/report.html').read_text()

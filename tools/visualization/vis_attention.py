@@ -276,7 +276,7 @@ def show_ssia(args):
 
 def show_cam(args):
     from mmattn.localization.classifiers import load_classifier
-    from mmattn.localization.evaluate import Localizer, Settings
+    from mmattn.localization.localizer import Localizer, Settings
 
     settings = Settings(cam=args.method, sweep_step=0)
     pairs = [(args.config, args.checkpoint), (args.other_config or args.config, args.other)]

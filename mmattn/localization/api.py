@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from mmengine.logging import print_log
 
 import mmattn
-from mmattn.localization.classifiers import count_classes
+from mmattn.localization.classifiers import Classifier, count_classes
 from mmattn.localization.drawing import draw, explain
-from mmattn.localization.evaluate import Localizer, run
+from mmattn.localization.localizer import Localizer, Settings
 from mmattn.localization.pictures import header_size
 from mmattn.localization.report import (
     class_name,
@@ -20,43 +23,54 @@ from mmattn.localization.report import (
     write_report,
     write_summary,
 )
+from mmattn.localization.results import RunInfo
+from mmattn.localization.run import write_results
+from mmattn.localization.structures import AnnotationSet, Picture
 from mmattn.localization.sweep import iou_matrix
+
+__all__ = ['center_baseline', 'check_labels', 'evaluate', 'show', 'table']
 
 SHOWN = ('top1_loc', 'top5_loc', 'gt_known', 'max_box_acc', 'max_box_acc_v2')
 
 
-def localize(
-    classifier, annotations, settings, work_dir, device='cpu', workers=2, resume=False, about=None
-):
-    """Evaluates a classifier and writes all output into ``work_dir``.
+def evaluate(
+    classifier: Classifier,
+    annotations: AnnotationSet,
+    settings: Settings,
+    work_dir: str | Path,
+    device: torch.device | str = 'cpu',
+    workers: int = 2,
+    resume: bool = False,
+    info: RunInfo | None = None,
+) -> dict[str, Any] | None:
+    """Scores a classifier's boxes and writes all output into ``work_dir``.
 
     Args:
-        classifier: A :class:`~mmattn.localization.classifiers.Classifier`.
-        annotations: An :class:`~mmattn.localization.structures.AnnotationSet`.
-        settings: A :class:`~mmattn.localization.evaluate.Settings`.
+        classifier: The network with its preprocessing.
+        annotations: The images and their true boxes.
+        settings: What decides the metrics.
         work_dir: Gets ``summary.json``, ``per_image.jsonl``, ``curves.json``, ``curves.png`` and
             ``report.html``.
         device: Where the network runs.
-        workers: Processes that decode pictures.
+        workers: Processes that decode images.
         resume: Continue what ``work_dir`` has.
-        about: ``annotations`` and ``weights`` as the user named them, and ``command``.
+        info: What the user named: annotations, weights, command.
 
     Returns:
         The summary in the first process, None in the others.
 
     Raises:
-        ValueError: See :func:`check_labels` and :func:`~mmattn.localization.evaluate.run`.
+        ValueError: See :func:`check_labels` and :func:`~mmattn.localization.run.write_results`.
     """
-    about = dict(about or {})
-    command = about.pop('command', '')
     classifier.model.to(device)
     check_labels(annotations, count_classes(classifier, device))
     pictures = annotations.pictures
-    outcome = run(classifier, pictures, settings, work_dir, device, workers, resume, about)
-    if outcome is None:
+    found = write_results(classifier, pictures, settings, work_dir, device, workers, resume, info)
+    if found is None:
         return None
-    metrics, facts = outcome
-    extra = dict(
+    metrics, info = found
+    summary = dict(
+        metrics.summary(),
         model=classifier.name,
         cam=settings.cam,
         rule=asdict(settings.rule),
@@ -65,21 +79,25 @@ def localize(
         problems=annotations.problem_counts(),
         baseline=center_baseline(pictures, settings.iou_thr),
         version=mmattn.__version__,
-        **about,
+        annotations=info.annotations,
+        weights=info.weights,
+        fused=info.fused,
+        target_layer=list(info.target_layers),
+        closed_form=info.closed_form,
+        failures=[dict(key=k, error=e) for k, e in info.failures[:50]],
     )
-    extra.setdefault('annotations', '')
-    summary = write_summary(work_dir, metrics, facts, extra)
+    write_summary(work_dir, metrics, summary)
     names = annotations.classes or classifier.classes
     if metrics.swept:
         write_curves_png(work_dir, metrics)
     with Localizer(classifier, settings, device) as localizer:
-        drawn = facts['hits'] + facts['misses']
+        drawn = info.hits + info.misses
         cards = make_cards(localizer, drawn, pictures, names, settings.iou_thr)
-    write_report(work_dir, metrics, summary, cards, names, command)
+    write_report(work_dir, metrics, summary, cards, names, info.command)
     return summary
 
 
-def check_labels(annotations, num_classes):
+def check_labels(annotations: AnnotationSet, num_classes: int) -> None:
     """Compares the annotations' classes with the classifier's.
 
     Raises:
@@ -98,12 +116,12 @@ def check_labels(annotations, num_classes):
             )
 
 
-def center_baseline(pictures, iou_thr=0.5):
-    """GT-known localization of one box for all: average relative size, centre of the picture.
+def center_baseline(pictures: Sequence[Picture], iou_thr: float = 0.5) -> dict[str, float] | None:
+    """GT-known localization of one box for all: average relative size, centre of the image.
 
     Returns:
         ``{'gt_known': fraction, 'width': ..., 'height': ...}`` (relative), or None where no
-        picture's size is known.
+        image's size is known.
     """
     sized = [(p.boxes_xyxy, p.size or header_size(p.path)) for p in pictures]
     relative = [
@@ -118,7 +136,7 @@ def center_baseline(pictures, iou_thr=0.5):
     return dict(gt_known=float(np.mean(hits)), width=width, height=height)
 
 
-def table(summary):
+def table(summary: dict[str, Any]) -> str:
     """The results as lines of text."""
     lines = [f'{"metric":<16}{"value":>8}   95 % interval   best threshold']
     for key in (*SHOWN, 'top1_cls', 'top5_cls'):
@@ -136,14 +154,22 @@ def table(summary):
     return '\n'.join(lines)
 
 
-def show(classifiers, paths, settings, work_dir, device='cpu', label=None, steps=None):
-    """Draws pictures with map and box, no annotations needed.
+def show(
+    classifiers: Sequence[Classifier],
+    paths: Sequence[str | Path],
+    settings: Settings,
+    work_dir: str | Path,
+    device: torch.device | str = 'cpu',
+    label: int | None = None,
+    steps: str | None = None,
+) -> list[tuple[Path, str, float, tuple]]:
+    """Draws images with map and box, no annotations needed.
 
     Args:
-        classifiers: A list of one :class:`~mmattn.localization.classifiers.Classifier`, or of one
-            for each step of a network; their maps lie side by side in one drawing.
-        paths: Picture files.
-        settings: A :class:`~mmattn.localization.evaluate.Settings`.
+        classifiers: One, or one for each step of a network; their maps lie side by side in one
+            drawing.
+        paths: Image files.
+        settings: What decides maps and boxes.
         work_dir: Folder for the drawings.
         device: Where the network runs.
         label: Class to explain, or None for the best one.
@@ -153,7 +179,7 @@ def show(classifiers, paths, settings, work_dir, device='cpu', label=None, steps
         ``[(drawing's path, class name, probability, boxes)]``, one entry for each step.
 
     Raises:
-        ValueError: A picture cannot be decoded, an unknown label, or an unwritable folder.
+        ValueError: An image cannot be decoded, an unknown label, or an unwritable folder.
     """
     count = count_classes(classifiers[0], device)
     if label is not None and not 0 <= label < count:
@@ -162,7 +188,7 @@ def show(classifiers, paths, settings, work_dir, device='cpu', label=None, steps
         Path(work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ValueError(f'work dir {work_dir} cannot be written: {error}') from error
-    overlays = {path: [] for path in paths}  # each file once
+    overlays: dict = {path: [] for path in paths}  # each file once
     for classifier in classifiers:  # one after the other: they share hooks on one network
         with Localizer(classifier, settings, device) as localizer:
             localizer.maps.steps = steps or settings.steps

@@ -1,0 +1,182 @@
+"""The run: every image through the classifier, one line of results each, resumable and sharded.
+
+The order of work never changes a value: batches are fixed by the data set alone, each result is
+one line of ``per_image.jsonl``, and ``summary.json`` is computed from those lines at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from mmengine.dist import barrier, get_dist_info
+from mmengine.logging import print_log
+from torch.utils.data import DataLoader
+
+from mmattn.localization.classifiers import Classifier
+from mmattn.localization.localizer import Localizer, Settings
+from mmattn.localization.metrics import LocalizationMetrics
+from mmattn.localization.pictures import PictureDataset, collate
+from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, collect, done_keys
+from mmattn.localization.structures import Picture, PictureResult
+from mmattn.localization.work_dir import open_work_dir, run_identity
+
+__all__ = ['Progress', 'fix_batches', 'write_results']
+
+
+def fix_batches(count: int, batch_size: int) -> list[list[int]]:
+    """The batches of a data set: always the same, whoever runs them."""
+    return [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
+
+
+def write_results(
+    classifier: Classifier,
+    pictures: Sequence[Picture],
+    settings: Settings,
+    work_dir: str | Path,
+    device: torch.device | str = 'cpu',
+    workers: int = 2,
+    resume: bool = False,
+    info: RunInfo | None = None,
+) -> tuple[LocalizationMetrics, RunInfo] | None:
+    """Evaluates all images and writes ``per_image.jsonl``; safe to kill and to start again.
+
+    Args:
+        classifier: The network with its preprocessing.
+        pictures: Annotated images.
+        settings: What decides the metrics.
+        work_dir: Folder for the results.
+        device: Where the network runs.
+        workers: Processes that decode images; 0 decodes in this one.
+        resume: Keep the results that the folder already has.
+        info: What the user named; a resumed run must name the same.
+
+    Returns:
+        The metrics, and ``info`` with what is known when the run ends, in the first process;
+        None in the others.
+
+    Raises:
+        ValueError: No images; results of other settings, or results without ``resume``, are in
+            the folder; a label outside the classifier's classes.
+    """
+    if not pictures:
+        raise ValueError('there is no image to evaluate')
+    info = info or RunInfo()
+    rank, world = get_dist_info()
+    work_dir = Path(work_dir)
+    if rank == 0:
+        named = dict(annotations=info.annotations, weights=info.weights, fused=info.fused)
+        identity = run_identity(classifier, pictures, settings, named)
+        open_work_dir(work_dir, identity, resume)
+    barrier()
+    done = done_keys(work_dir) if resume else set()
+    batches = fix_batches(len(pictures), settings.batch_size)[rank::world]
+    todo = [b for b in batches if any(pictures[i].key not in done for i in b)]
+    own_log = work_dir / (LOG_NAME if world == 1 else f'per_image.rank{rank}.jsonl')
+    with Localizer(classifier, settings, device) as localizer:
+        _show_first_image(localizer, pictures)
+        names = tuple(localizer.maps.names)
+        closed_form = localizer.maps.analytic
+        if rank == 0:
+            way = 'closed form, no backward pass' if closed_form else 'gradient'
+            print_log(f'{settings.cam} on layer {", ".join(names)} ({way})', 'current')
+        with ResultLog(own_log) as log:
+            _work(localizer, pictures, todo, log, workers)
+    barrier()
+    if rank != 0:
+        return None
+    info = replace(info, target_layers=names, closed_form=closed_form)
+    return collect(work_dir, [p.key for p in pictures], settings, info)
+
+
+def _show_first_image(localizer: Localizer, pictures: Sequence[Picture]) -> None:
+    """Lets the localizer choose its target layers on the first readable image."""
+    dataset = PictureDataset(pictures, localizer.classifier.preprocess)
+    for index in range(len(dataset)):
+        _, array, _, error = dataset[index]
+        if error is None:
+            localizer.prepare(torch.from_numpy(array.copy())[None])
+            return
+    raise ValueError(f'none of the {len(dataset)} images can be decoded')
+
+
+def _work(
+    localizer: Localizer,
+    pictures: Sequence[Picture],
+    todo: list[list[int]],
+    log: ResultLog,
+    workers: int,
+) -> None:
+    loader = DataLoader(
+        PictureDataset(pictures, localizer.classifier.preprocess),
+        batch_sampler=todo,
+        num_workers=min(workers, len(todo)),
+        collate_fn=collate,
+        pin_memory=localizer.device.type == 'cuda',
+    )
+    settings = localizer.settings
+    progress = Progress(sum(len(b) for b in todo), settings)
+    waiting = None
+
+    def write(
+        failures: list[tuple[int, str]], finish: Callable[[], list[PictureResult]] | None
+    ) -> None:
+        failed = [PictureResult(pictures[i].key, pictures[i].label, error=e) for i, e in failures]
+        results = (finish() if finish else []) + failed
+        log.append(results)  # an image that is there already: its first line counts
+        progress.update(results)
+
+    for indices, batch, geometries, failures in loader:
+        finish = None
+        if indices:
+            finish = localizer.submit(batch, [pictures[i] for i in indices], geometries)
+        if waiting is not None:  # its boxes were found while the network was busy
+            write(*waiting)
+        waiting = (failures, finish)
+    if waiting is not None:
+        write(*waiting)
+
+
+class Progress:
+    """A line of progress every few seconds: speed, time left, running metrics.
+
+    Args:
+        total: Images to come.
+        settings: Gives the IoU from which a box counts.
+        every: Seconds between two lines.
+    """
+
+    def __init__(self, total: int, settings: Settings, every: float = 10.0) -> None:
+        self.total, self.every = total, every
+        self.metrics = LocalizationMetrics(settings.iou_thr, 0.5, replicates=0)
+        self.start = self.last = time.time()
+        self.count = 0
+
+    def update(self, results: Sequence[PictureResult]) -> None:
+        """Counts results and logs a line when it is time or everything is done."""
+        self.count += len(results)
+        for result in results:
+            self.metrics.update(result)
+        now = time.time()
+        if now - self.last < self.every and self.count < self.total:
+            return
+        self.last = now
+        speed = self.count / max(now - self.start, 1e-9)
+        left = (self.total - self.count) / max(speed, 1e-9)
+        values = self.metrics.totals()
+        shown = '  '.join(f'{k} {values[k]:.3f}' for k in ('top1_loc', 'top5_loc', 'gt_known'))
+        failed = f'  {self.metrics.failed} unreadable' if self.metrics.failed else ''
+        print_log(
+            f'[{self.count}/{self.total}] {speed:.1f} images/s, {_clock(left)} left  '
+            f'{shown}{failed}',
+            'current',
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{seconds:02d}'

@@ -1,0 +1,90 @@
+"""The folder of a run: whether it can be written, and whether its results are of this run."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mmattn.localization.classifiers import Classifier
+from mmattn.localization.localizer import Settings
+from mmattn.localization.results import log_files
+from mmattn.localization.structures import Picture
+
+__all__ = ['open_work_dir', 'run_identity']
+
+
+def run_identity(
+    classifier: Classifier,
+    pictures: Sequence[Picture],
+    settings: Settings,
+    named: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What a resumed run must have in common with the first one, as JSON gives it back.
+
+    Args:
+        classifier: The network with its preprocessing.
+        pictures: The images of the run.
+        settings: What decides the metrics.
+        named: What the user named beside them, such as the weights.
+    """
+    listed = ''.join(f'{p.key}|{p.label}|{p.boxes_xyxy}' for p in pictures)
+    return json.loads(
+        json.dumps(
+            dict(
+                model=classifier.name,
+                preprocess=asdict(classifier.preprocess),
+                settings=asdict(settings),
+                pictures=len(pictures),
+                pictures_crc=zlib.crc32(listed.encode()),
+                **named,
+            )
+        )
+    )
+
+
+def open_work_dir(work_dir: Path, identity: dict[str, Any], resume: bool) -> None:
+    """Makes the folder, or checks that its results are of the same run; writes ``run.json``.
+
+    Args:
+        work_dir: The folder.
+        identity: What :func:`run_identity` gave.
+        resume: Whether the folder may hold results.
+
+    Raises:
+        ValueError: The folder cannot be written, holds results without ``resume``, or holds those
+            of another run.
+    """
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        probe = work_dir / '.write_test'
+        probe.write_text('')
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f'work dir {work_dir} cannot be written: {error}') from error
+    file = work_dir / 'run.json'
+    if log_files(work_dir) and not resume:
+        raise ValueError(
+            f'work dir {work_dir} already holds results: continue them with --resume, or use '
+            'another --work-dir'
+        )
+    if resume and file.exists():
+        before = json.loads(file.read_text())
+        other = '; '.join(_differences(before, identity))
+        if other:
+            raise ValueError(
+                f'cannot resume in {work_dir}, settings differ ({other}): use another --work-dir'
+            )
+    file.write_text(json.dumps(identity, indent=1) + '\n')
+
+
+def _differences(before: Mapping, now: Mapping, name: str = '') -> Iterator[str]:
+    """What a run was started with and is resumed with, where they differ."""
+    for key, value in now.items():
+        if isinstance(value, dict) and isinstance(before.get(key), dict):
+            yield from _differences(before[key], value, f'{name}{key}.')
+        elif before.get(key) != value:
+            yield f'{name}{key} was {before.get(key)!r}, is {value!r}'
