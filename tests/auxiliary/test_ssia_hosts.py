@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmattn.auxiliary import SSIABlock
-from mmattn.data.checks import _check_num_classes
+from mmattn.data.evaluator import check_num_classes
 from tests.test_configs import ROOT
 
 SSIA_CONFIGS = sorted((ROOT / 'configs/ssia').glob('*-ssia*.py'))
@@ -109,7 +109,7 @@ def test_the_number_of_classes_is_checked_inside_the_wrapper():
         metainfo = dict(classes=list('abcdefghijkl'))
 
     with pytest.raises(ValueError, match='train has 12 classes, the model num_classes=10'):
-        _check_num_classes(cfg, Data, 'train')
+        check_num_classes(cfg, Data, 'train')
 
 
 # widths and sides of the maps in use, low to high
