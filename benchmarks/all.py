@@ -2,7 +2,7 @@
 
     python benchmarks/all.py [--full] [--only resnet50 detector] [--out work_dirs/bench]
 
-The quick set takes less than 10 minutes on 2 cores, the full one (docs/performance.md) about an
+The quick set takes less than 10 minutes on 2 cores, the full one (benchmarks/README.md) about an
 hour. Each table is also written as JSON, with the machine and the command it is from.
 """
 
@@ -49,7 +49,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('--full', action='store_true', help='what docs/performance.md shows')
+    parser.add_argument('--full', action='store_true', help='what benchmarks/README.md shows')
     parser.add_argument('--only', nargs='+', metavar='NAME', help='these scripts')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/bench'), help='folder')
     args = parser.parse_args()
