@@ -23,7 +23,7 @@ QUICK = (
     'tdam.py --repeats 3',
     'ssia.py --repeats 3',
     'localization.py --repeats 3 --batch 8',
-    'coco_eval.py --pictures 500',
+    'coco_eval.py --images 500',
     'growth.py --repeats 1 --sizes 224 448 --batches 1 8',
 )
 AW = 'aw "aw, recompute" "aw, naive"'

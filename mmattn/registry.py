@@ -1,13 +1,14 @@
 """mmattn's child registries; mmengine imports this file for any ``type='mmattn.X'``."""
 
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
+from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
 from mmattn.core.hosts import host_problem
 from mmattn.core.names import did_you_mean
 
-__all__ = ['HOOKS', 'MODELS']
+__all__ = ['HOOKS', 'METRICS', 'MODELS']
 
 # where the modules are -> the host they need
 _LOCATIONS = {
@@ -52,3 +53,10 @@ MODELS = _Registry(
 )
 
 HOOKS = _Registry('hook', parent=MMENGINE_HOOKS, scope='mmattn', locations=['mmattn.auxiliary'])
+
+METRICS = _Registry(
+    'metric',
+    parent=MMENGINE_METRICS,
+    scope='mmattn',
+    locations=[] if host_problem('mmdet') else ['mmattn.evaluation.coco_metric'],
+)
