@@ -1,0 +1,1 @@
+"""Studies: methods x seeds -> runs -> statistics -> report."""
