@@ -1,12 +1,13 @@
 """The papers' cost tables from this package's modules, to the digits they print."""
 
 import functools
-import importlib.util
 from pathlib import Path
 
 import pytest
 import torch
 
+from mmattn.analysis import costs
+from mmattn.analysis.networks import build_network, train_with_ssia
 from mmattn.layers import Sequence
 from mmattn.testing import randomise
 from tests.reference.autoencoder import conv_autoencoder, linear_autoencoder
@@ -15,13 +16,8 @@ from tests.reference.eca import eca
 from tests.values import picture
 
 ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location(
-    'cost_tables', ROOT / 'tools/analysis_tools/cost_tables.py'
-)
-cost_tables = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(cost_tables)
-ROWS = list(cost_tables.rows())
-count = functools.cache(cost_tables.count)
+ROWS = costs.read_rows()
+count = functools.cache(lambda index: costs.count(ROWS[index]))
 
 # rows that match in parameters although an unstated choice was made to fit them
 FITTED = {'- one block of stage 3 left out'}
@@ -33,9 +29,9 @@ def name(row):
     return f'{row.table.split()[0]} {row.name}'
 
 
-@pytest.mark.parametrize('row', ROWS, ids=name)
-def test_row(row):
-    counted = count(row)
+@pytest.mark.parametrize('index', range(len(ROWS)), ids=lambda index: name(ROWS[index]))
+def test_row(index):
+    row, counted = ROWS[index], count(index)
     if row.name in CUT:
         assert counted.params // 1000 == 2625
     else:
@@ -71,12 +67,12 @@ def test_row(row):
     ],
 )
 def test_exact(row, params):
-    (found,) = (r for r in ROWS if r.name == row)
-    assert count(found).params == params
+    (index,) = (i for i, r in enumerate(ROWS) if r.name == row)
+    assert count(index).params == params
 
 
 def test_parameters_of_the_predictors_that_the_page_names():
-    model = cost_tables.train_with_ssia()
+    model = train_with_ssia()
     predictors = sum(p.numel() for p in model.ssia.parameters())
     assert predictors == 679_109
     assert f'{predictors:,} parameters' in (ROOT / 'docs/costs.md').read_text()
@@ -84,7 +80,7 @@ def test_parameters_of_the_predictors_that_the_page_names():
 
 def test_the_page_is_up_to_date():
     page = (ROOT / 'docs/costs.md').read_text()
-    assert page == cost_tables.markdown([count(row) for row in ROWS])
+    assert page == costs.as_page([count(index) for index in range(len(ROWS))])
 
 
 # the second gate of each hybrid: its reference, and a map small enough for loops
@@ -115,3 +111,8 @@ def test_values_of_the_hybrid_rows(name):
     with torch.no_grad():
         x = picture(*size, grad=False)
         torch.testing.assert_close(gate(x), second(eca(x, first, True), last))
+
+
+def test_unknown_networks_are_named():
+    with pytest.raises(ValueError, match="kind must be one of resnet, .*, got 'resnext'"):
+        build_network(dict(kind='resnext'))
