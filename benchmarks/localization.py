@@ -56,7 +56,7 @@ def our_boxes(maps: ScoreMaps, x: Tensor, count: int, pool: Executor) -> list:
     return boxes_from_maps(out.maps.flatten(0, 1), x.shape[-2:], pool=pool)
 
 
-def their_boxes(cam, model: torch.nn.Module, x: Tensor, count: int) -> list:
+def their_boxes(cam: object, model: torch.nn.Module, x: Tensor, count: int) -> list:
     """One call a class, components with OpenCV a map."""
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
@@ -85,7 +85,7 @@ def make_forms(x: Tensor, count: int) -> dict[str, Callable[[], object]]:
 
     plain = network(device)
 
-    def forward():
+    def forward() -> None:
         with torch.inference_mode():
             plain(x)
 
@@ -93,10 +93,9 @@ def make_forms(x: Tensor, count: int) -> dict[str, Callable[[], object]]:
     pool = ThreadPoolExecutor(torch.get_num_threads())
     for name in OURS:
         model = network(device)
-        maps = ScoreMaps(fuse(model, channels_last=True) if name == 'fused' else model)
+        model = fuse(model, channels_last=True) if name == 'fused' else model
+        maps = ScoreMaps(model, closed_form=name != 'backward')
         maps.__enter__().prepare(x)
-        if name == 'backward':
-            maps.analytic = False
         forms[name] = partial(our_boxes, maps, x, count, pool)
     if pytorch_grad_cam:
         model = network(device)

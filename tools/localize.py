@@ -13,6 +13,7 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,21 +21,23 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.dist import get_dist_info, init_dist
+from torch import Tensor, nn
 
 from mmattn.deploy import fuse
 from mmattn.localization.annotations import FORMATS, load_annotations, read_synsets
 from mmattn.localization.api import evaluate, show, table
 from mmattn.localization.boxes import RULES, get_rule
 from mmattn.localization.cam import METHODS
-from mmattn.localization.classifiers import count_classes, load_classifier
+from mmattn.localization.classifiers import Classifier, count_classes, load_classifier
 from mmattn.localization.localizer import Settings
 from mmattn.localization.results import RunInfo
 from mmattn.localization.steps import evaluate_steps, steps_table
+from mmattn.localization.structures import AnnotationSet
 from mmattn.localization.sweep import COMPONENTS
 
 
-def build_parser():
-    """Declares the command line."""
+def build_parser() -> argparse.ArgumentParser:
+    """Declare the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -104,8 +107,8 @@ def build_parser():
     return parser
 
 
-def parse_args(argv=None):
-    """Reads the command line; a config file's values lie between it and the defaults."""
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line; a config file's values lie between it and the defaults."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.config:
@@ -132,8 +135,8 @@ def parse_args(argv=None):
     return args
 
 
-def make_settings(args):
-    """Command line -> :class:`Settings`."""
+def make_settings(args: argparse.Namespace) -> Settings:
+    """Make the settings that the command line asks for."""
     return Settings(
         cam=args.cam,
         rule=get_rule(args.rule),
@@ -148,8 +151,8 @@ def make_settings(args):
     )
 
 
-def make_classifier(args):
-    """Loads the classifier; preprocessing flags win over what its config says."""
+def make_classifier(args: argparse.Namespace) -> Classifier:
+    """Load the classifier; preprocessing flags win over what its config says."""
     classifier = load_classifier(*args.model, num_classes=args.num_classes)
     if args.fuse:
         fuse(classifier.model, channels_last=True)
@@ -169,8 +172,8 @@ def make_classifier(args):
     return replace(classifier, preprocess=replace(classifier.preprocess, **changed))
 
 
-def with_names(classifier, synsets, count):
-    """The classifier with the class names of a file."""
+def with_names(classifier: Classifier, synsets: str, count: int) -> Classifier:
+    """Give the classifier the class names of a file."""
     if not os.path.isfile(synsets):
         raise ValueError(f'synsets: {synsets} does not exist')
     names = read_synsets(synsets)[1]
@@ -181,13 +184,13 @@ def with_names(classifier, synsets, count):
     return replace(classifier, classes=names)
 
 
-def at_each_step(classifier):
-    """One classifier for each step of a top-down network, none for any other network."""
+def at_each_step(classifier: Classifier) -> list[Classifier]:
+    """Make one classifier for each step of a top-down network, none for any other network."""
     if 'mmattn.backbones.top_down' not in sys.modules:  # so the network has no such block
         return []
     from mmattn.backbones.top_down import at_step, count_steps
 
-    def stopped(step, model, x):
+    def stopped(step: int, model: nn.Module, x: Tensor) -> Tensor:
         with at_step(model, step):
             return replace(classifier, model=model)(x)
 
@@ -199,8 +202,8 @@ def at_each_step(classifier):
     ]
 
 
-def choose_device(args):
-    """The device to run on, one for each process of a launcher."""
+def choose_device(args: argparse.Namespace) -> torch.device:
+    """Choose the device to run on, one for each process of a launcher."""
     if args.device:
         try:
             device = torch.device(args.device)
@@ -216,8 +219,8 @@ def choose_device(args):
     return torch.device('cuda', torch.cuda.current_device())
 
 
-def start_processes(args):
-    """Joins the other processes where a launcher started several."""
+def start_processes(args: argparse.Namespace) -> None:
+    """Join the other processes where a launcher started several."""
     if args.launcher == 'none':
         return
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -232,8 +235,8 @@ def start_processes(args):
         )
 
 
-def report_problems(annotations, allow, work_dir):
-    """Prints mismatches and lists all in a file; they end the run unless they are allowed."""
+def report_problems(annotations: AnnotationSet, allow: bool, work_dir: str) -> None:
+    """Print mismatches and list all in a file; they end the run unless they are allowed."""
     counts = annotations.problem_counts()
     if not counts:
         return
@@ -256,16 +259,16 @@ def report_problems(annotations, allow, work_dir):
         )
 
 
-def work_dir_of(args):
-    """The given folder, or one named after the model."""
+def work_dir_of(args: argparse.Namespace) -> str:
+    """Take the given folder, or one named after the model."""
     if args.work_dir:
         return args.work_dir
     name = ''.join(c if c.isalnum() or c in '-_.' else '_' for c in args.model[0])
     return os.path.join('work_dirs', 'localize', name.strip('_.'))
 
 
-def main(argv=None):
-    """Runs the tool; returns the exit code."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the tool; return the exit code."""
     try:
         args = parse_args(argv)
         start_processes(args)

@@ -43,7 +43,7 @@ def evaluate(
     resume: bool = False,
     info: RunInfo | None = None,
 ) -> dict[str, Any] | None:
-    """Scores a classifier's boxes and writes all output into ``work_dir``.
+    """Score a classifier's boxes and writes all output into ``work_dir``.
 
     Args:
         classifier: The network with its preprocessing.
@@ -98,7 +98,7 @@ def evaluate(
 
 
 def check_labels(annotations: AnnotationSet, num_classes: int) -> None:
-    """Compares the annotations' classes with the classifier's.
+    """Compare the annotations' classes with the classifier's.
 
     Raises:
         ValueError: Another number of classes, or a label outside them.
@@ -117,7 +117,7 @@ def check_labels(annotations: AnnotationSet, num_classes: int) -> None:
 
 
 def center_baseline(pictures: Sequence[Picture], iou_thr: float = 0.5) -> dict[str, float] | None:
-    """GT-known localization of one box for all: average relative size, centre of the image.
+    """Score one box for all images: average relative size, centre of the image.
 
     Returns:
         ``{'gt_known': fraction, 'width': ..., 'height': ...}`` (relative), or None where no
@@ -137,7 +137,7 @@ def center_baseline(pictures: Sequence[Picture], iou_thr: float = 0.5) -> dict[s
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The results as lines of text."""
+    """Write the results as lines of text."""
     lines = [f'{"metric":<16}{"value":>8}   95 % interval   best threshold']
     for key in (*SHOWN, 'top1_cls', 'top5_cls'):
         if summary.get(key) is None:
@@ -163,7 +163,7 @@ def show(
     label: int | None = None,
     steps: str | None = None,
 ) -> list[tuple[Path, str, float, tuple]]:
-    """Draws images with map and box, no annotations needed.
+    """Draw images with map and box, no annotations needed.
 
     Args:
         classifiers: One, or one for each step of a network; their maps lie side by side in one
@@ -190,8 +190,7 @@ def show(
         raise ValueError(f'work dir {work_dir} cannot be written: {error}') from error
     overlays: dict = {path: [] for path in paths}  # each file once
     for classifier in classifiers:  # one after the other: they share hooks on one network
-        with Localizer(classifier, settings, device) as localizer:
-            localizer.maps.steps = steps or settings.steps
+        with Localizer(classifier, settings, device, steps=steps) as localizer:
             for path in overlays:
                 overlays[path] += explain(localizer, path, label)
             layers = ', '.join(localizer.maps.names)

@@ -108,7 +108,7 @@ RULES = {
 
 
 def get_rule(rule: str | Mapping | BoxRule) -> BoxRule:
-    """Turns a name, a mapping or a :class:`BoxRule` into a :class:`BoxRule`.
+    """Turn a name, a mapping or a :class:`BoxRule` into a :class:`BoxRule`.
 
     A name may carry another threshold, ``'gradcam-0.30'``. A mapping changes single fields of a
     named rule, ``dict(base='gradcam-0.15', threshold=0.3, name='mine')``, or spells a whole one.
@@ -146,7 +146,7 @@ def _rule_by_name(name: str) -> BoxRule:
 
 
 def upsample(maps: Tensor, size: Sequence[int], rule: BoxRule = RULES['gradcam-0.15']) -> Tensor:
-    """Resizes maps to the input size on their own device.
+    """Resize maps to the input size on their own device.
 
     A map that holds NaN or infinity becomes all zero.
 
@@ -162,7 +162,7 @@ def upsample(maps: Tensor, size: Sequence[int], rule: BoxRule = RULES['gradcam-0
 
 
 def stretch(maps: Tensor, top: int = 255) -> Tensor:
-    """Stretches each map to 0..``top`` by its own minimum and maximum; constant maps become zero.
+    """Stretch each map to 0..``top`` by its own minimum and maximum; constant maps become zero.
 
     A range of less than 1e-5 of the values counts as constant: it is what a bicubic resize in
     single precision makes of a constant.
@@ -177,7 +177,7 @@ def stretch(maps: Tensor, top: int = 255) -> Tensor:
 
 
 def masks_from_maps(maps: Tensor, size: Sequence[int], rule: BoxRule) -> Tensor:
-    """Resizes and thresholds maps; the last step that runs on the maps' device.
+    """Resize and threshold maps; the last step that runs on the maps' device.
 
     Shape: ``(N, h, w) -> (N, H, W)``, uint8 0 or 1, on the same device.
     """
@@ -206,7 +206,7 @@ def _jet_grey() -> np.ndarray:
 
 
 def boxes_from_mask(mask: np.ndarray, rule: BoxRule) -> np.ndarray:
-    """Finds the rule's boxes in one mask.
+    """Find the rule's boxes in one mask.
 
     Shape: ``(H, W)`` uint8 -> ``(B, 4)`` float64, ``B >= 1``, in mask pixels, right and bottom
     edges outside the box (or on the last pixel where the rule says ``clip_last``).

@@ -19,22 +19,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from mmengine.logging import print_log
-from torch import nn
+from torch import Tensor, nn
 
 from mmattn.core.modes import eval_mode
 from mmattn.core.names import closest
 from mmattn.localization.pictures import Preprocess
+
+__all__ = ['KINDS', 'Classifier', 'count_classes', 'load_classifier', 'load_weights']
 
 KINDS = ('mmpretrain', 'torchvision', 'timm', 'python')
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A network, how to call it, and how its pictures are prepared.
+    """A network, how to call it, and how its images are prepared.
 
     Args:
         model: The network.
@@ -50,12 +53,14 @@ class Classifier:
     classes: tuple = ()
     forward: Callable[[Any, Any], Any] | None = None
 
-    def __call__(self, x):
+    def __call__(self, x: Tensor) -> Tensor:
         return self.forward(self.model, x) if self.forward else self.model(x)
 
 
-def load_classifier(spec, weights=None, num_classes=None):
-    """Builds the classifier a user names.
+def load_classifier(
+    spec: str, weights: str | None = None, num_classes: int | None = None
+) -> Classifier:
+    """Build the classifier a user names.
 
     Args:
         spec: ``'kind:what'``, see the module's table.
@@ -84,8 +89,8 @@ def load_classifier(spec, weights=None, num_classes=None):
     return replace(classifier, name=spec)
 
 
-def count_classes(classifier, device='cpu'):
-    """Number of scores the classifier gives, found with one empty picture.
+def count_classes(classifier: Classifier, device: torch.device | str = 'cpu') -> int:
+    """Count the scores the classifier gives, with one empty image.
 
     Raises:
         ValueError: It does not return ``(N, classes)``.
@@ -106,8 +111,8 @@ def count_classes(classifier, device='cpu'):
     return scores.shape[1]
 
 
-def load_weights(model, path):
-    """Loads a checkpoint file and says in one sentence what does not fit.
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint file and say in one sentence what does not fit.
 
     Accepts a plain state dict or one under ``state_dict`` or ``model``; a ``module.`` prefix is
     removed.
@@ -154,21 +159,21 @@ def load_weights(model, path):
     return checkpoint.get('meta') or {}
 
 
-def _check_weights(model):
+def _check_weights(model: nn.Module) -> None:
     for name, tensor in list(model.named_parameters()) + list(model.named_buffers()):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f'the weights hold NaN or infinity, first in {name}')
 
 
-def _first_line(error):
+def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).split('\n')[0]
 
 
-def _warn_random(spec):
+def _warn_random(spec: str) -> None:
     print_log(f'{spec} has RANDOM weights: no checkpoint was given', 'current', 30)
 
 
-def _from_mmpretrain(what, weights, num_classes):
+def _from_mmpretrain(what: str, weights: str | None, num_classes: int | None) -> Classifier:
     from mmattn.core.hosts import require_host
 
     require_host('mmpretrain')
@@ -208,12 +213,12 @@ def _from_mmpretrain(what, weights, num_classes):
     return Classifier(model, preprocess, '', tuple(classes), _tensor_mode)
 
 
-def _tensor_mode(model, x):
+def _tensor_mode(model: nn.Module, x: Tensor) -> Tensor:
     return model(x, mode='tensor')
 
 
-def _drop_pretrained(config):
-    """Removes download requests: the checkpoint brings all weights."""
+def _drop_pretrained(config: dict) -> None:
+    """Remove download requests: the checkpoint brings all weights."""
     for value in config.values():
         if isinstance(value, dict):
             init = value.get('init_cfg')
@@ -222,7 +227,7 @@ def _drop_pretrained(config):
             _drop_pretrained(value)
 
 
-def _pipeline_size(config):
+def _pipeline_size(config: Any) -> tuple[int, int] | None:
     """Input size of the test pipeline, ``(height, width)``, or None."""
     loader = config.get('test_dataloader') or config.get('val_dataloader') or {}
     pipeline = (loader.get('dataset') or {}).get('pipeline') or config.get('test_pipeline') or ()
@@ -235,7 +240,7 @@ def _pipeline_size(config):
     return size
 
 
-def _from_torchvision(what, weights, num_classes):
+def _from_torchvision(what: str, weights: str | None, num_classes: int | None) -> Classifier:
     import torchvision
 
     if what not in torchvision.models.list_models():
@@ -261,7 +266,9 @@ def _from_torchvision(what, weights, num_classes):
     return Classifier(model)
 
 
-def _torchvision_pretrained(torchvision, what, enum, options):
+def _torchvision_pretrained(
+    torchvision: ModuleType, what: str, enum: Any, options: dict[str, Any]
+) -> Classifier:
     try:
         model = torchvision.models.get_model(what, weights=enum, **options)
     except (OSError, EOFError, RuntimeError, HTTPException) as error:
@@ -281,7 +288,7 @@ def _torchvision_pretrained(torchvision, what, enum, options):
     return Classifier(model, preprocess, '', tuple(enum.meta.get('categories', ())))
 
 
-def _from_timm(what, weights, num_classes):
+def _from_timm(what: str, weights: str | None, num_classes: int | None) -> Classifier:
     try:
         import timm
     except ImportError as error:
@@ -314,7 +321,7 @@ def _from_timm(what, weights, num_classes):
     return Classifier(model, preprocess)
 
 
-def _from_python(what, weights):
+def _from_python(what: str, weights: str | None) -> Classifier:
     module_name, _, attribute = what.rpartition(':')
     if not module_name:
         raise ValueError(f'write python:package.module:function, got python:{what}')
@@ -339,7 +346,7 @@ def _from_python(what, weights):
     return Classifier(model, Preprocess(**values), '', classes)
 
 
-def _import(name):
+def _import(name: str) -> ModuleType:
     if not name.endswith('.py'):
         if '' not in sys.path:
             sys.path.insert(0, '')  # the folder the user stands in

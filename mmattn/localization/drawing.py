@@ -54,7 +54,7 @@ def explain(
     truth_xyxy: Sequence = (),
     size: tuple[int, int] | None = None,
 ) -> list[Overlay]:
-    """Makes the overlays of one image: one for each step where the target has several maps.
+    """Make the overlays of one image: one for each step where the target has several maps.
 
     Args:
         localizer: An open one.
@@ -91,7 +91,7 @@ def _ask(scores: Tensor, label: int | None) -> Tensor:
 
 
 def heat_rgba(heat: np.ndarray, strength: float = 0.6) -> np.ndarray:
-    """A map as colour with transparency: nothing where it is zero.
+    """Turn a map into colour with transparency: nothing where it is zero.
 
     Shape: ``(H, W)`` in 0..1 -> ``(H, W, 4)`` uint8.
     """
@@ -101,7 +101,7 @@ def heat_rgba(heat: np.ndarray, strength: float = 0.6) -> np.ndarray:
 
 
 def draw(*overlays: Overlay, max_side: int = 900) -> Image.Image:
-    """The image beside the image with map and boxes, once for each of its overlays.
+    """Put the image beside itself with map and boxes, once for each of its overlays.
 
     Returns:
         An RGB ``PIL.Image``.
@@ -135,7 +135,7 @@ def _marked(plain: Image.Image, overlay: Overlay, factor: float) -> Image.Image:
 
 
 def as_data_uri(image: Image.Image, kind: str = 'jpeg', max_side: int = 320) -> str:
-    """An image as text that a page can hold inside itself."""
+    """Write an image as text that a page can hold inside itself."""
     w, h = image.size
     factor = min(max_side / max(w, h), 1.0)
     image = image.resize((max(round(w * factor), 1), max(round(h * factor), 1)), Image.BICUBIC)
@@ -145,7 +145,7 @@ def as_data_uri(image: Image.Image, kind: str = 'jpeg', max_side: int = 320) -> 
 
 
 def card(overlay: Overlay) -> dict[str, Any]:
-    """What the page needs to show an overlay: two embedded images, boxes as numbers."""
+    """Collect what the page shows of an overlay: two embedded images, boxes as numbers."""
     w, h = overlay.picture.size
     heat = Image.fromarray(heat_rgba(overlay.heat))
     x0, y0, x1, y1 = overlay.heat_xyxy

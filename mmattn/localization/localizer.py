@@ -86,6 +86,7 @@ class Localizer:
         settings: A :class:`Settings`.
         device: Where the network runs.
         threads: Threads for the host half of the box step.
+        steps: Overrides ``settings.steps``: ``'all'`` to draw every map, not to score it.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Localizer:
         settings: Settings,
         device: torch.device | str = 'cpu',
         threads: int | None = None,
+        steps: str | None = None,
     ) -> None:
         self.classifier, self.settings = classifier, settings
         self.device = torch.device(device)
@@ -102,7 +104,7 @@ class Localizer:
             classifier.model,
             settings.cam,
             settings.target,
-            settings.steps,
+            steps or settings.steps,
             settings.reshape,
             classifier.forward,
         )
@@ -117,7 +119,7 @@ class Localizer:
         self.maps.__exit__(*error)
 
     def prepare(self, batch: Tensor) -> None:
-        """Fixes the target layer with one image ``(1, H, W, 3)`` uint8."""
+        """Fix the target layer with one image ``(1, H, W, 3)`` uint8."""
         self.maps.prepare(self.to_input(batch))
 
     def to_input(self, batch: Tensor) -> Tensor:
@@ -128,7 +130,7 @@ class Localizer:
     def submit(
         self, batch: Tensor, pictures: Sequence[Picture], geometries: Sequence[Geometry]
     ) -> Callable[[], list[PictureResult]]:
-        """Starts a batch: the network runs now, the host half of the boxes in threads.
+        """Start a batch: the network runs now, the host half of the boxes in threads.
 
         Returns:
             A function that waits and returns the results in order.
@@ -165,7 +167,7 @@ class Localizer:
         top5: list[int],
         score: float,
     ) -> PictureResult:
-        """Boxes, IoU and sweep of one image, on the host."""
+        """Find boxes, IoU and sweep of one image, on the host."""
         rule = self.settings.rule
         boxes = [boxes_from_mask(mask, rule) for mask in masks]
         ious = [best_iou(b, picture.boxes_xyxy, geometry, rule) for b in boxes]
@@ -192,7 +194,7 @@ class Localizer:
 def best_iou(
     boxes_xyxy: np.ndarray, truth_xyxy: Sequence, geometry: Geometry, rule: BoxRule
 ) -> float:
-    """Best IoU of predicted boxes with true boxes, in the rule's convention.
+    """Compute the best IoU of predicted boxes with true boxes, in the rule's convention.
 
     ``continuous`` compares in image pixels; ``pixel-inclusive`` in input pixels with true
     boxes cut to whole pixels, as the code that uses this convention does.

@@ -37,7 +37,7 @@ def hit_in_top(result: PictureResult, k: int, iou_thr: float = 0.5) -> bool:
 
 
 def judge(result: PictureResult, iou_thr: float = 0.5) -> tuple[bool, ...]:
-    """The five yes/no answers of :data:`COUNTED` for one image."""
+    """Give the five yes/no answers of :data:`COUNTED` for one image."""
     top5 = result.top5
     return (
         result.label in top5[:1],
@@ -77,7 +77,7 @@ class LocalizationMetrics:
         self._pending = []
 
     def update(self, result: PictureResult) -> None:
-        """Adds one image."""
+        """Add one image."""
         if result.error is not None:
             self.failed += 1
             return
@@ -96,7 +96,7 @@ class LocalizationMetrics:
                 self._flush()
 
     def _flush(self) -> None:
-        """Adds the waiting images to the resampled sets with one matrix product."""
+        """Add the waiting images to the resampled sets with one matrix product."""
         if not self._pending:
             return
         keys, hits, curves = zip(*self._pending)
@@ -112,7 +112,7 @@ class LocalizationMetrics:
         self._pending.clear()
 
     def merge(self, other: LocalizationMetrics) -> LocalizationMetrics:
-        """Adds what another accumulator has seen.
+        """Add what another accumulator has seen.
 
         Raises:
             ValueError: The two were made with other settings.
@@ -135,7 +135,7 @@ class LocalizationMetrics:
         return self
 
     def totals(self) -> dict[str, float]:
-        """The five counted fractions only: cheap, for the progress line."""
+        """Give the five counted fractions only: cheap, for the progress line."""
         total = sum(self.per_class.values(), np.zeros(1 + len(COUNTED), np.int64))[1:]
         return {k: _ratio(v, self.images) for k, v in zip(COUNTED, total.tolist())}
 

@@ -67,7 +67,7 @@ class Preprocess:
             )
 
     def apply(self, picture: Image.Image) -> tuple[np.ndarray, Geometry]:
-        """Resizes and crops an RGB image.
+        """Resize and crop an RGB image.
 
         Returns:
             ``(array (H, W, 3) uint8, Geometry)``.
@@ -108,7 +108,7 @@ def header_size(path: str | Path) -> tuple[int, int] | None:
 
 
 def read_picture(path: str | Path, annotated_size: tuple[int, int] | None = None) -> Image.Image:
-    """Reads an image as 8-bit RGB: gray, palette, CMYK, alpha and 16-bit files too.
+    """Read an image as 8-bit RGB: gray, palette, CMYK, alpha and 16-bit files too.
 
     A file with an EXIF orientation is turned upright, unless the annotations give the size of
     the unturned image: then their boxes belong to that.

@@ -41,7 +41,7 @@ _COLOURS = ('#2563eb', '#d97706', '#7c3aed', '#0f766e')
 def write_summary(
     work_dir: str | Path, metrics: LocalizationMetrics, summary: dict[str, Any]
 ) -> None:
-    """Writes ``summary.json`` and ``curves.json``."""
+    """Write ``summary.json`` and ``curves.json``."""
     work_dir = Path(work_dir)
     (work_dir / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
     if metrics.swept:
@@ -50,14 +50,14 @@ def write_summary(
 
 
 def curve_lines(metrics: LocalizationMetrics) -> list[tuple[str, np.ndarray]]:
-    """The four curves of the sweep: ``[(name, accuracies)]``."""
+    """List the four curves of the sweep: ``[(name, accuracies)]``."""
     curves = metrics.curves()
     lines = [('MaxBoxAcc (IoU 0.5)', curves['v1'][IOU_THRS.index(0.5)])]
     return lines + [(f'V2, IoU {t}', c) for t, c in zip(IOU_THRS, curves['v2'])]
 
 
 def write_curves_png(work_dir: str | Path, metrics: LocalizationMetrics) -> None:
-    """Draws accuracy against threshold; leaves it out with a word where matplotlib is missing."""
+    """Draw accuracy against threshold; leave it out with a word where matplotlib is missing."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -82,7 +82,7 @@ def write_curves_png(work_dir: str | Path, metrics: LocalizationMetrics) -> None
 def svg_curves(
     metrics: LocalizationMetrics, width: int = 640, height: int = 300
 ) -> dict[str, Any]:
-    """The same as inline SVG parts for the page."""
+    """Draw the same as inline SVG parts for the page."""
     left, right, top, bottom = 44, 12, 10, 36
     w, h = width - left - right, height - top - bottom
 
@@ -158,7 +158,7 @@ def write_report(
     command: str,
     worst: int = 20,
 ) -> Path:
-    """Writes ``report.html``: needs no network and no script to be read."""
+    """Write ``report.html``: needs no network and no script to be read."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True
     )

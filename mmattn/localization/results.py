@@ -73,13 +73,13 @@ class ResultLog:
         self._file = self.path.open('a', encoding='utf-8')
 
     def append(self, results: Sequence[PictureResult]) -> None:
-        """Writes results with one write call and waits until the disk has them."""
+        """Write results with one write call and wait until the disk has them."""
         self._file.write(''.join(json.dumps(r.to_dict()) + '\n' for r in results))
         self._file.flush()
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
     def __enter__(self) -> ResultLog:
@@ -108,7 +108,7 @@ def _cut_to_whole_lines(path: Path) -> None:
 
 
 def read_log(path: str | Path) -> Iterator[tuple[int, PictureResult]]:
-    """Yields ``(offset, PictureResult)``; a cut last line is left out.
+    """Yield ``(offset, PictureResult)``; a cut last line is left out.
 
     Raises:
         ValueError: A line that is not the last one cannot be read.
@@ -139,7 +139,7 @@ def done_keys(work_dir: str | Path) -> set[str]:
 
 
 def merge_logs(work_dir: str | Path, keys: Sequence[str]) -> Iterator[PictureResult]:
-    """Joins all logs of a work dir into one, in the given order, each image once.
+    """Join all logs of a work dir into one, in the given order, each image once.
 
     Only offsets are kept in memory. The merged file replaces the parts in one step.
 
@@ -190,7 +190,7 @@ def collect(
     info: RunInfo,
     gallery: int = 12,
 ) -> tuple[LocalizationMetrics, RunInfo]:
-    """Joins the logs, counts everything, and picks the images of the gallery.
+    """Join the logs, count everything, and pick the images of the gallery.
 
     The gallery is drawn by the hash of the image's name: neither the best nor the worst.
 

@@ -28,7 +28,7 @@ __all__ = ['Progress', 'fix_batches', 'write_results']
 
 
 def fix_batches(count: int, batch_size: int) -> list[list[int]]:
-    """The batches of a data set: always the same, whoever runs them."""
+    """Cut a data set into batches: always the same, whoever runs them."""
     return [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
 
 
@@ -42,7 +42,7 @@ def write_results(
     resume: bool = False,
     info: RunInfo | None = None,
 ) -> tuple[LocalizationMetrics, RunInfo] | None:
-    """Evaluates all images and writes ``per_image.jsonl``; safe to kill and to start again.
+    """Evaluate all images and write ``per_image.jsonl``; safe to kill and to start again.
 
     Args:
         classifier: The network with its preprocessing.
@@ -93,7 +93,7 @@ def write_results(
 
 
 def _show_first_image(localizer: Localizer, pictures: Sequence[Picture]) -> None:
-    """Lets the localizer choose its target layers on the first readable image."""
+    """Let the localizer choose its target layers on the first readable image."""
     dataset = PictureDataset(pictures, localizer.classifier.preprocess)
     for index in range(len(dataset)):
         _, array, _, error = dataset[index]
@@ -156,7 +156,7 @@ class Progress:
         self.count = 0
 
     def update(self, results: Sequence[PictureResult]) -> None:
-        """Counts results and logs a line when it is time or everything is done."""
+        """Count results and log a line when it is time or everything is done."""
         self.count += len(results)
         for result in results:
             self.metrics.update(result)

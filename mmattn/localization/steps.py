@@ -36,7 +36,7 @@ def evaluate_steps(
     resume: bool = False,
     info: RunInfo | None = None,
 ) -> dict[str, Any] | None:
-    """Evaluates every step, then all steps together by the rule of TDAM's authors.
+    """Evaluate every step, then all steps together by the rule of TDAM's authors.
 
     Args:
         classifiers: One for each step.
@@ -69,7 +69,7 @@ def evaluate_steps(
 
 
 def union_of_steps(folders: Sequence[str | Path], iou_thr: float = 0.5) -> dict[str, float]:
-    """What counts as right when every step may speak: no plain accuracy.
+    """Count what is right when every step may speak: no plain accuracy.
 
     The rule of TDAM's authors: each step's best class is kept, unless its box overlaps that of an
     earlier step with IoU > 0.5; then the surer of the two stands for both. An image is right if
@@ -99,7 +99,7 @@ def union_of_steps(folders: Sequence[str | Path], iou_thr: float = 0.5) -> dict[
 
 
 def keep_apart(guesses: Sequence[tuple[float, Sequence]], iou_thr: float = 0.5) -> list[int]:
-    """The steps that stand for each step by the authors' rule.
+    """Choose the step that stands for each step by the authors' rule.
 
     Args:
         guesses: For every step, in order, ``(probability, boxes_xyxy)`` of its best class; the
@@ -129,7 +129,7 @@ def _overlap(boxes_a: Sequence, boxes_b: Sequence) -> float:
 
 
 def steps_table(summary: dict[str, Any]) -> str:
-    """The results as lines of text."""
+    """Write the results as lines of text."""
     lines = [f'{"":<8}' + ''.join(f'{key:>13}' for key in SHOWN)]
     for step, values in enumerate(summary['steps'], 1):
         lines.append(_row(f'step {step}', values))

@@ -8,8 +8,10 @@ says otherwise. Sizes are always ``(height, width)``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +59,8 @@ class AnnotationSet:
     classes: tuple = ()
     problems: tuple = ()
 
-    def problem_counts(self):
-        """Returns ``{kind: count}`` in order of first appearance."""
+    def problem_counts(self) -> dict[str, int]:
+        """Count them, ``{kind: count}``, in order of first appearance."""
         counts = {}
         for problem in self.problems:
             counts[problem.kind] = counts.get(problem.kind, 0) + 1
@@ -82,19 +84,19 @@ class Geometry:
     picture_size: tuple
 
     @classmethod
-    def resized(cls, picture_size, input_size):
-        """Plain resize to ``input_size`` without a crop (width and height on their own)."""
+    def resized(cls, picture_size: Sequence[int], input_size: Sequence[int]) -> Geometry:
+        """Resize to ``input_size`` without a crop (width and height on their own)."""
         (h, w), (in_h, in_w) = picture_size, input_size
         return cls((in_w / w, in_h / h), (0.0, 0.0), tuple(input_size), tuple(picture_size))
 
-    def to_picture(self, boxes_xyxy):
-        """Maps boxes ``(B, 4)`` from input pixels to picture pixels, clipped to the picture."""
+    def to_picture(self, boxes_xyxy: Sequence | np.ndarray) -> np.ndarray:
+        """Map boxes ``(B, 4)`` from input pixels to picture pixels, clipped to the picture."""
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         boxes = (boxes + np.tile(self.offset_xy, 2)) / np.tile(self.scale_xy, 2)
         return clip_boxes(boxes, self.picture_size)
 
-    def to_input(self, boxes_xyxy):
-        """Maps boxes ``(B, 4)`` from picture pixels to input pixels, clipped to the input."""
+    def to_input(self, boxes_xyxy: Sequence | np.ndarray) -> np.ndarray:
+        """Map boxes ``(B, 4)`` from picture pixels to input pixels, clipped to the input."""
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         boxes = boxes * np.tile(self.scale_xy, 2) - np.tile(self.offset_xy, 2)
         return clip_boxes(boxes, self.input_size)
@@ -132,13 +134,13 @@ class PictureResult:
     error: str | None = None
     score: float = 0.0
 
-    def to_dict(self):
-        """Returns plain JSON-ready values; floats survive a round trip exactly."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON-ready values; floats survive a round trip exactly."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values):
-        """Builds the record from :meth:`to_dict`'s values (lists become tuples)."""
+    def from_dict(cls, values: Mapping[str, Any]) -> PictureResult:
+        """Build the record from :meth:`to_dict`'s values (lists become tuples)."""
         names = {f.name for f in fields(cls)}
         unknown = set(values) - names
         if unknown:
@@ -146,11 +148,11 @@ class PictureResult:
         return cls(**{k: _frozen(v) for k, v in values.items()})
 
 
-def _frozen(value):
+def _frozen(value: Any) -> Any:
     return tuple(_frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
-def clip_boxes(boxes_xyxy, size):
-    """Clips boxes ``(B, 4)`` to a picture of ``size`` ``(height, width)``."""
+def clip_boxes(boxes_xyxy: Sequence | np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Clip boxes ``(B, 4)`` to a picture of ``size`` ``(height, width)``."""
     h, w = size
     return np.clip(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4), 0, [w, h, w, h])

@@ -1,23 +1,39 @@
 """Which layer to read: what a forward pass visits, and the choice among it.
 
-One picture is passed through the network once to see which modules return a map, of what layout,
-how often they are called and whether everything behind one of them is average pooling and one
+One image is passed through the network once to see which modules return a map, of what layout,
+how often they are called and whether everything after one of them is average pooling and one
 linear layer (then score maps need no backward pass at all).
 """
 
+from __future__ import annotations
+
 import copy
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from mmattn.core.modes import hooks
 from mmattn.core.names import closest
 
+__all__ = [
+    'Layout',
+    'Visit',
+    'choose',
+    'find_layout',
+    'last_tensor',
+    'linear_tail',
+    'replace_last',
+    'resolve',
+    'visit',
+]
+
+Forward = Callable[[Tensor], Any]
 _NOT_A_SOURCE = ('Pool', 'Dropout', 'DropPath', 'Identity', 'Flatten')
 
 
@@ -35,7 +51,7 @@ class Layout:
     prefix: int = 0
     size: tuple = ()
 
-    def to_maps(self, x):
+    def to_maps(self, x: Tensor) -> Tensor:
         """Brings a feature tensor into ``(N, C, h, w)``."""
         if self.kind == 'nchw':
             return x
@@ -60,8 +76,10 @@ class Visit:
     plain: bool = True
 
 
-def find_layout(shape, input_size, kind=None):
-    """Reads the layout off a tensor shape, or returns None where it is no map.
+def find_layout(
+    shape: Sequence[int], input_size: Sequence[int], kind: str | None = None
+) -> Layout | None:
+    """Read the layout off a tensor shape; None where it is no map.
 
     A map must have the proportions of the input (within one cell), which tells ``(N, C, h, w)``
     from ``(N, h, w, C)`` and either from a stack of attention matrices.
@@ -85,7 +103,7 @@ def find_layout(shape, input_size, kind=None):
     return None
 
 
-def _fits(size, input_size):
+def _fits(size: Sequence[int], input_size: Sequence[int]) -> bool:
     """Whether a grid could be the input at one stride: one cell of rounding either way."""
     (h, w), (in_h, in_w) = size, input_size
     if min(h, w) < 1 or max(h, w) < 2 or h > in_h or w > in_w:
@@ -95,8 +113,8 @@ def _fits(size, input_size):
     return stride_low < stride_high
 
 
-def _grid(count, input_size):
-    """The ``(h, w)`` with ``h * w == count`` and exactly the input's proportions, or None."""
+def _grid(count: int, input_size: Sequence[int]) -> tuple[int, int] | None:
+    """Find the ``(h, w)`` with ``h * w == count`` and exactly the input's proportions, or None."""
     in_h, in_w = input_size
     if count < 2:
         return None
@@ -106,14 +124,14 @@ def _grid(count, input_size):
     return h, count // h
 
 
-def last_tensor(output):
-    """A module's output, or the last tensor of the sequence, dict or dataclass it is."""
+def last_tensor(output: Any) -> Tensor | None:
+    """Find the tensor of a module's output, the last one of a sequence, dict or dataclass."""
     found = _last_place(output)
     return output if isinstance(output, torch.Tensor) else found and found[1]
 
 
-def replace_last(output, tensor):
-    """A copy of a module's output with ``tensor`` where :func:`last_tensor` found its own.
+def replace_last(output: Any, tensor: Tensor) -> Any:
+    """Copy a module's output with ``tensor`` where :func:`last_tensor` found its own.
 
     Tuples, named tuples, lists, dicts and dataclasses keep their type and their other values.
     """
@@ -133,7 +151,7 @@ def replace_last(output, tensor):
     return changed
 
 
-def _last_place(output):
+def _last_place(output: Any) -> tuple[Any, Tensor] | None:
     """``(index, key or field; tensor)`` of the last tensor a container holds, or None."""
     if isinstance(output, (list, tuple)):
         items = enumerate(output)
@@ -147,8 +165,8 @@ def _last_place(output):
     return found[-1] if found else None
 
 
-def visit(model, forward, x):
-    """Passes ``x`` once without gradient and lists the modules that returned a map.
+def visit(model: nn.Module, forward: Forward, x: Tensor) -> tuple[list[Visit], Any]:
+    """Pass ``x`` once without gradient and list the modules that returned a map.
 
     Returns:
         ``(visits, logits)``; visits are in the order of the modules' last calls.
@@ -156,7 +174,7 @@ def visit(model, forward, x):
     events, calls, pooled = [], {}, []
     names = {module: name for name, module in model.named_modules() if name}
 
-    def hook(module, _, output):
+    def hook(module: nn.Module, _: Any, output: Any) -> None:
         name = names[module]
         calls[name] = calls.get(name, 0) + 1
         tensor = last_tensor(output)
@@ -182,12 +200,12 @@ def visit(model, forward, x):
     return list(last.values()), logits
 
 
-def choose(model, forward, x, visits):
-    """The default target: the last module whose map the classifier still reads as a map.
+def choose(model: nn.Module, forward: Forward, x: Tensor, visits: list[Visit]) -> str:
+    """Choose the default target: the last module whose map the classifier still reads as a map.
 
     For a convolutional network that is the last map before the pooling. For a token network it
     is the last normalisation layer whose patch tokens receive a gradient from the best score
-    (behind the last attention layer only the class token does).
+    (after the last attention layer only the class token does).
 
     Raises:
         ValueError: No module returns a map.
@@ -206,10 +224,10 @@ def choose(model, forward, x, visits):
     return (norms or visits)[-3:][0].name
 
 
-def _patch_gradient(model, forward, x, candidate):
+def _patch_gradient(model: nn.Module, forward: Forward, x: Tensor, candidate: Visit) -> float:
     seen = []
 
-    def hook(_, __, output):
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
         leaf = output.detach().requires_grad_()
         seen.append(leaf)
         return leaf.clone()
@@ -222,8 +240,8 @@ def _patch_gradient(model, forward, x, candidate):
     return 0.0 if grad is None else float(candidate.layout.to_maps(grad).abs().sum())
 
 
-def resolve(model, target, visits):
-    """Turns what a user asked for into module names.
+def resolve(model: nn.Module, target: Any, visits: list[Visit]) -> list[str]:
+    """Turn what a user asked for into module names.
 
     Args:
         model: The network.
@@ -254,7 +272,7 @@ def resolve(model, target, visits):
     return [_with_map(model, target, visits)]
 
 
-def _with_map(model, name, visits):
+def _with_map(model: nn.Module, name: str, visits: list[Visit]) -> str:
     if any(v.name == name for v in visits):
         return name
     if name in dict(model.named_modules()):
@@ -270,7 +288,7 @@ def _with_map(model, name, visits):
     raise ValueError(f'this network has no layer {name!r}; {_candidates(name, visits)}')
 
 
-def _candidates(name, visits, limit=8):
+def _candidates(name: str, visits: list[Visit], limit: int = 8) -> str:
     names = [v.name for v in visits]
     near = closest(name, names)
     late = [n for n in reversed(names) if n not in near][: limit - len(near)]
@@ -278,8 +296,10 @@ def _candidates(name, visits, limit=8):
     return 'candidates: ' + ', '.join(f'{n} ({shapes[n]})' for n in near + late)
 
 
-def linear_tail(model, forward, x, name, layout):
-    """The classifier's weight, if all behind a layer is global average pooling and one linear.
+def linear_tail(
+    model: nn.Module, forward: Forward, x: Tensor, name: str, layout: Layout
+) -> Tensor | None:
+    """Find the classifier's weight, if all after a layer is global average pooling and one linear.
 
     Checked by behaviour, not by name: the layer's output is replaced by signed random numbers
     and the logits must equal ``W mean(map) + b`` for a linear layer of the network. Any ReLU,
@@ -290,7 +310,7 @@ def linear_tail(model, forward, x, name, layout):
     """
     noise = {}
 
-    def hook(_, __, output):
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
         tensor = last_tensor(output)
         generator = torch.Generator().manual_seed(tensor.shape[1])
         scale = float(tensor.float().std()) or 1.0

@@ -23,7 +23,7 @@ def run_identity(
     settings: Settings,
     named: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What a resumed run must have in common with the first one, as JSON gives it back.
+    """List what a resumed run must have in common with the first one, as JSON gives it.
 
     Args:
         classifier: The network with its preprocessing.
@@ -47,7 +47,7 @@ def run_identity(
 
 
 def open_work_dir(work_dir: Path, identity: dict[str, Any], resume: bool) -> None:
-    """Makes the folder, or checks that its results are of the same run; writes ``run.json``.
+    """Make the folder, or check that its results are of the same run; write ``run.json``.
 
     Args:
         work_dir: The folder.
@@ -82,7 +82,7 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], resume: bool) -> Non
 
 
 def _differences(before: Mapping, now: Mapping, name: str = '') -> Iterator[str]:
-    """What a run was started with and is resumed with, where they differ."""
+    """List what a run was started with and is resumed with, where they differ."""
     for key, value in now.items():
         if isinstance(value, dict) and isinstance(before.get(key), dict):
             yield from _differences(before[key], value, f'{name}{key}.')

@@ -217,6 +217,16 @@ def test_frozen_network_and_callers_without_gradient():
     assert not any(p.requires_grad for p in frozen.parameters())
 
 
+@pytest.mark.parametrize('method', GRADIENT_METHODS)
+def test_backward_pass_equals_closed_form(method):
+    x, classes = torch.randn(2, 3, 16, 16), torch.tensor([[0, 1], [2, 3]])
+    expected = reference_maps(gap_net, x, classes, method=method)
+    with ScoreMaps(gap_net(), method, closed_form=False) as maps:
+        torch.testing.assert_close(maps(x, classes).maps, expected)
+        assert not maps.analytic
+    assert expected.max() > 0
+
+
 @pytest.mark.parametrize('target', ['0', '3', '4'])
 @pytest.mark.parametrize('cut', [5, 3, 1])
 def test_parts_under_no_grad(target, cut):
@@ -473,7 +483,7 @@ def test_wrong_arguments():
         ScoreMaps(gap_net(), steps='first')
     with (
         ScoreMaps(gap_net()) as maps,
-        pytest.raises(ValueError, match=r'one row per picture \(1\), got 2'),
+        pytest.raises(ValueError, match=r'one row per image \(1\), got 2'),
     ):
         maps(torch.randn(1, 3, 16, 16), torch.tensor([0, 1]))
     with (
