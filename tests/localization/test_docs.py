@@ -33,7 +33,7 @@ def test_commands_parse(line):
 
 def test_there_are_commands_for_every_data_set():
     text = ' '.join(commands())
-    for word in ('ILSVRC', 'CUB_200_2011', 'boxes.json', '--show', 'imagenet_loc', 'dist_'):
+    for word in ('ILSVRC', 'CUB_200_2011', 'boxes.json', '--show', 'efficientnet_lite0', 'dist_'):
         assert word in text
 
 
