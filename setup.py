@@ -48,7 +48,7 @@ def link_or_copy(source, target):
 
 def version():
     """Read, not imported: a build has no torch."""
-    text = (ROOT / 'mmattn' / '__init__.py').read_text(encoding='utf-8')
+    text = (ROOT / 'mmattn' / 'core' / 'version.py').read_text(encoding='utf-8')
     return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
 
 

@@ -6,7 +6,7 @@ The parts that need one ask for it with :func:`require_host` when they are used.
 
 import importlib
 
-__version__ = '0.1.0'
+from mmattn.core.version import __version__
 
 # public name -> the module that holds it, imported when the name is first used
 _PUBLIC = {

@@ -1,33 +1,41 @@
 """mmattn's child registries; mmengine imports this file for any ``type='mmattn.X'``."""
 
+import importlib
+
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
-from mmattn.core.hosts import host_problem
 from mmattn.core.names import did_you_mean
 
 __all__ = ['HOOKS', 'METRICS', 'MODELS']
 
-# where the modules are -> the host they need
-_LOCATIONS = {
-    'mmattn.layers': '',
-    'mmattn.convs': '',
-    'mmattn.auxiliary': '',
-    'mmattn.backbones': '',  # each class says which host it needs
-    'mmattn.necks': 'mmdet',
-    'mmattn.heads': 'mmpretrain',
-    'mmattn.heads.ssd_head': 'mmdet',
-}
+# Where the modules are. Those of a host that is absent say so when a name of theirs is used.
+_LOCATIONS = [
+    'mmattn.layers',
+    'mmattn.convs',
+    'mmattn.auxiliary',
+    'mmattn.backbones',
+    'mmattn.necks',
+    'mmattn.heads',
+]
 
 
 class _Registry(Registry):
-    """A registry that answers a misspelt name with the closest registered names."""
+    """A registry that says what is wrong with a name it does not have."""
 
     def get(self, key: str) -> type | None:
+        """The registered class.
+
+        Raises:
+            ImportError: The class needs a framework that is absent; says how to get it.
+            KeyError: There is no such class; names the closest ones.
+        """
         found = super().get(key)
         if found is None and '.' not in key:  # a dotted path is resolved by the caller
+            for location in self._locations:
+                getattr(importlib.import_module(location), key, None)  # raises its ImportError
             raise KeyError(self._explain(key))
         return found
 
@@ -35,22 +43,10 @@ class _Registry(Registry):
         names = sorted(self.module_dict)
         hint = did_you_mean(key, names, n=3, sep='', prefix='mmattn.')
         hint = hint or f'registered names are {", ".join(names)}.'
-        problems = filter(None, map(host_problem, _needed_hosts()))
-        return ' '.join((f"type 'mmattn.{key}' is not registered; {hint}", *problems))
+        return f"type 'mmattn.{key}' is not registered; {hint}"
 
 
-def _needed_hosts() -> list:
-    return sorted({host for host in _LOCATIONS.values() if host})
-
-
-MODELS = _Registry(
-    'model',
-    parent=MMENGINE_MODELS,
-    scope='mmattn',
-    locations=[
-        location for location, host in _LOCATIONS.items() if not host or not host_problem(host)
-    ],
-)
+MODELS = _Registry('model', parent=MMENGINE_MODELS, scope='mmattn', locations=_LOCATIONS)
 
 HOOKS = _Registry('hook', parent=MMENGINE_HOOKS, scope='mmattn', locations=['mmattn.auxiliary'])
 

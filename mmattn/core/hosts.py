@@ -8,12 +8,12 @@ from types import ModuleType
 
 __all__ = ['host_problem', 'require_host']
 
-# import name -> (distributions that provide it, oldest version that works)
+# import name -> (distributions that provide it, oldest version that works, what it needs itself)
 _HOSTS = {
-    'mmengine': (('onedl-mmengine', 'mmengine'), (0, 7, 0)),
-    'mmcv': (('onedl-mmcv', 'mmcv'), (2, 0, 0)),
-    'mmdet': (('onedl-mmdetection', 'mmdet'), (3, 0, 0)),
-    'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), (1, 0, 0)),
+    'mmengine': (('onedl-mmengine', 'mmengine'), (0, 7, 0), ''),
+    'mmcv': (('onedl-mmcv', 'mmcv'), (2, 0, 0), ''),
+    'mmdet': (('onedl-mmdetection', 'mmdet'), (3, 0, 0), 'mmcv'),
+    'mmpretrain': (('onedl-mmpretrain', 'mmpretrain'), (1, 0, 0), 'mmcv'),
 }
 
 
@@ -30,12 +30,13 @@ def host_problem(name: str) -> str:
         name: ``'mmengine'``, ``'mmcv'``, ``'mmdet'`` or ``'mmpretrain'``.
 
     Returns:
-        One sentence with the fix, or an empty string when the host is there and new enough.
+        One sentence with the fix, or an empty string when the host, and what it needs itself, is
+        there and new enough.
     """
-    distributions, oldest = _HOSTS[name]
+    distributions, oldest, needs = _HOSTS[name]
     install = f'pip install {distributions[0]} (or the open-mmlab {distributions[1]})'
     needed = '.'.join(map(str, oldest))
-    if importlib.util.find_spec(name) is None:
+    if not _is_there(name):
         return f'{name} is not installed; mmattn needs {name} >= {needed} here: {install}.'
     for distribution in distributions:
         try:
@@ -44,7 +45,14 @@ def host_problem(name: str) -> str:
             continue
         if _release(version) < oldest:
             return f'{name} {version} is too old; mmattn needs {name} >= {needed}: {install}.'
-    return ''
+    return host_problem(needs) if needs else ''
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):  # something in the import system refuses it
+        return False
 
 
 def require_host(name: str) -> ModuleType:
@@ -63,7 +71,10 @@ def require_host(name: str) -> ModuleType:
     if problem:
         raise ImportError(problem)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
+        if name == 'mmdet':  # its own modules ask for the compiled part of mmcv only later
+            importlib.import_module('mmcv.ops')
+        return module
     except (ImportError, AssertionError) as error:  # mmdet asserts the version of its mmcv
         raise ImportError(
             f'{name} is installed but does not import ({error}); '

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
-import mmattn
+from mmattn.core.version import __version__
 from mmattn.localization.classifiers import Classifier, count_classes
 from mmattn.localization.drawing import draw, explain
 from mmattn.localization.localizer import Localizer, Settings
@@ -78,7 +78,7 @@ def evaluate(
         preprocess=asdict(classifier.preprocess),
         problems=annotations.problem_counts(),
         baseline=center_baseline(pictures, settings.iou_thr),
-        version=mmattn.__version__,
+        version=__version__,
         annotations=info.annotations,
         weights=info.weights,
         fused=info.fused,
