@@ -7,6 +7,7 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
+from mmattn.core.hosts import host_problem
 from mmattn.core.names import did_you_mean
 
 __all__ = ['HOOKS', 'METRICS', 'MODELS']
