@@ -1,11 +1,16 @@
+import json
+
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
-from mmattn.analysis.complexity import Cost, measure_complexity
+from mmattn.analysis.complexity import Cost, measure_complexity, measure_config, measure_model
 from mmattn.backbones import AttentionResNet
 from mmattn.convs import AAConv2d, AWConv2d
 from mmattn.layers import CBAM, SE
+from tests.commands import ROOT, printed_by, run_command
 
 
 class Classifier(nn.Module):
@@ -90,3 +95,51 @@ def test_nested_parts_are_counted_once_and_the_model_is_left_alone():
     assert model.training
     assert not model[1].training
     assert not model[0]._forward_hooks
+
+
+DETECTORS = [f'faster-rcnn_r18_{neck}_350i_digits' for neck in ('aw-fpn', 'fpn')]
+
+
+def test_the_difference_of_two_detectors_is_what_was_inserted():
+    """Proposals are random: with the heads that look at them it was 168 times as large."""
+    ours, plain = (
+        measure_config(ROOT / f'configs/demo/{name}.py', (64, 96)) for name in DETECTORS
+    )
+    assert ours.left_out == 'roi_head'
+    assert len(ours.added) == 8
+    assert ours.minus(plain) == ours.all_added
+
+
+def test_counted_before_the_proposals():
+    """Backbone, neck and RPN: the count of these three alone."""
+    plain = measure_config(ROOT / f'configs/demo/{DETECTORS[1]}.py', (64, 96))
+    cfg = Config.fromfile(ROOT / f'configs/demo/{DETECTORS[1]}.py')
+    parts = (MODELS.build(cfg.model[part]) for part in ('backbone', 'neck'))
+    rpn = dict(cfg.model.rpn_head, train_cfg=cfg.model.train_cfg.rpn)
+    rpn = MODELS.build(dict(rpn, test_cfg=cfg.model.test_cfg.rpn))
+    net = nn.Sequential(*parts, rpn)
+    assert plain.macs == measure_complexity(net, torch.zeros(1, 3, 64, 96)).macs
+
+
+def test_one_stage_heads_are_counted():
+    cfg = Config.fromfile(ROOT / 'configs/ssd/ssd300_aw-pred_coco.py')
+    cfg.model.backbone.init_cfg = None
+    init_default_scope('mmdet')
+    counted = measure_model(MODELS.build(cfg.model), (300, 300))
+    assert counted.left_out == ''
+    inside = [name for name in counted.added if name.startswith('bbox_head')]
+    assert len(inside) == 12 and all(counted.added[name].macs > 0 for name in inside)
+
+
+def test_the_command(capsys):
+    config, plain = (ROOT / f'configs/demo/{name}.py' for name in DETECTORS)
+    tool = 'analysis_tools/attention_complexity.py'
+    arguments = (config, '--against', plain, '--shape', '320', '320')
+    found = json.loads(printed_by(tool, *arguments, '--format', 'json'))
+    macs, params = (sum(c[key] for c in found['added'].values()) for key in ('macs', 'params'))
+    assert found['difference'] == dict(params=params, macs=macs)
+    lines = printed_by(tool, *arguments).splitlines()
+    assert lines[-1].split() == ['difference', f'+{params:,}', f'+{macs / 1e9:.4f}']
+    assert '(GMACs without roi_head)' in lines[-2]
+    assert run_command(tool, 'none.py') == 1
+    assert 'error: config file not found: none.py' in capsys.readouterr().err

@@ -9,40 +9,15 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from .conftest import ROOT, load_tool, write_config
+from mmattn import Gate
+from mmattn.analysis.gains import find_gates, watch_gates
+from mmattn.analysis.loading import load_image, load_model
+from tests.commands import run_command
+
+from .conftest import ROOT, write_config
 
 pytest.importorskip('mmdet')
-tool = load_tool('visualization/vis_attention.py')
-
-CHANNEL = torch.tensor([0.5, 0.2, 0.9, 1.5])
-SPATIAL = torch.tensor([[0.1, 0.7, 0.3], [0.4, 0.2, 0.6]])
-
-
-def test_gains_of_the_three_kinds_of_gates():
-    torch.manual_seed(0)
-    x = torch.randn(4, 2, 3)
-    channel, spatial = tool.gains(x, x * CHANNEL[:, None, None])
-    torch.testing.assert_close(torch.tensor(channel), CHANNEL.double())
-    assert spatial is None
-    channel, spatial = tool.gains(x, x * SPATIAL)
-    torch.testing.assert_close(torch.tensor(spatial), SPATIAL.double())
-    assert channel is None
-    channel, spatial = tool.gains(x, x * CHANNEL[:, None, None] * SPATIAL)
-    assert channel.shape == (4,)
-    assert spatial.shape == (2, 3)
-    weight = x.abs().double()
-    wanted = (weight * SPATIAL).sum((1, 2)) / weight.sum((1, 2)) * CHANNEL
-    torch.testing.assert_close(torch.tensor(channel), wanted)
-
-
-def test_gains_of_a_channel_that_is_zero():
-    x = torch.ones(4, 2, 3)
-    x[1] = 0
-    channel, spatial = tool.gains(x, x * CHANNEL[:, None, None])
-    assert spatial is None
-    assert np.isnan(channel[1])
-    assert np.isfinite(channel[[0, 2, 3]]).all()
-
+TOOL = 'visualization/vis_attention.py'
 
 GATES = """
 model = dict(
@@ -90,17 +65,17 @@ def read(file):
 
 def test_gates_of_a_detector(tmp_path, digits, picture, capsys):
     config, checkpoint, model = detector(tmp_path, digits, GATES)
-    names = [name for name, m in model.named_modules() if isinstance(m, tool.Gate)]
+    names = [name for name, m in model.named_modules() if isinstance(m, Gate)]
     assert len(names) >= 2
     words = [str(config), str(checkpoint), str(picture), '--out-dir', str(tmp_path / 'out')]
-    assert tool.main(['gates', *words]) == 0
+    assert run_command(TOOL, 'gates', *words) == 0
     first = read(tmp_path / 'out' / 'scene_gates.png')
     assert 'scene_gates.png' in capsys.readouterr().out
 
-    loaded, cfg, _ = tool.load_model(config, str(checkpoint))
-    shown, data = tool.load_picture(cfg, loaded, picture)
+    loaded, cfg, _ = load_model(config, str(checkpoint))
+    shown, data = load_image(cfg, loaded, picture)
     assert shown[20, 30].tolist() == [240, 200, 10]  # RGB, as the network sees it
-    found = tool.watch_gates(loaded, tool.find_gates(loaded), data)
+    found = watch_gates(loaded, find_gates(loaded), **data, mode='predict')
     assert list(found) == names
     kinds = {type(loaded.get_submodule(name)).__name__: gain for name, gain in found.items()}
     assert kinds['SE'][1] is None
@@ -108,9 +83,9 @@ def test_gates_of_a_detector(tmp_path, digits, picture, capsys):
     assert kinds['SpatialGate'][1].shape == (2, 2)
     assert not [name for name in names if loaded.get_submodule(name)._forward_hooks]
 
-    assert tool.main(['gates', *words, '--gates', r'backbone\.layer3']) == 1
+    assert run_command(TOOL, 'gates', *words, '--gates', r'backbone\.layer3') == 1
     assert 'layer3 does not turn a map into one of its shape' in capsys.readouterr().err
-    assert tool.main(['gates', *words, '--gates', r'backbone\.layer3\.1']) == 0
+    assert run_command(TOOL, 'gates', *words, '--gates', r'backbone\.layer3\.1') == 0
     assert read(tmp_path / 'out' / 'scene_gates.png').shape != first.shape
 
 
@@ -137,7 +112,7 @@ def test_predictions_of_ssia(tmp_path, digits, picture, capsys):
     saved = dict(state_dict=model.state_dict(), ssia=model.ssia.state_dict())
     torch.save(saved, checkpoint)
     words = [str(config), str(checkpoint), str(picture), '--out-dir', str(tmp_path / 'out')]
-    assert tool.main(['ssia', *words]) == 0
+    assert run_command(TOOL, 'ssia', *words) == 0
     read(tmp_path / 'out' / 'scene_ssia.png')
 
     inputs = torch.randn(2, 3, 64, 64)
@@ -156,10 +131,10 @@ def test_predictions_of_ssia(tmp_path, digits, picture, capsys):
 
     narrow = {key: value[:1] for key, value in saved['ssia'].items() if value.dim()}
     torch.save(dict(saved, ssia=narrow), checkpoint)
-    assert tool.main(['ssia', *words]) == 1
+    assert run_command(TOOL, 'ssia', *words) == 1
     assert f'the predictors in {checkpoint} do not fit {config}: ' in capsys.readouterr().err
     torch.save(dict(state_dict=saved['state_dict']), checkpoint)
-    assert tool.main(['ssia', *words]) == 1
+    assert run_command(TOOL, 'ssia', *words) == 1
     assert 'holds no predictors (mmattn.SSIAHook saves them)' in capsys.readouterr().err
 
 
@@ -179,7 +154,7 @@ def test_two_checkpoints_side_by_side(tmp_path, picture):
 
     def paint(first, second):
         words = ['cam', str(config), str(first), str(second), str(picture), '--label', '3']
-        assert tool.main([*words, '--out-dir', str(out)]) == 0
+        assert run_command(TOOL, *words, '--out-dir', out) == 0
         return read(out / 'scene_cam.png')
 
     both, same = paint(*files), paint(files[0], files[0])
@@ -191,22 +166,32 @@ def test_two_checkpoints_side_by_side(tmp_path, picture):
 def test_mistakes(tmp_path, digits, picture, capsys):
     config, checkpoint, model = detector(tmp_path, digits, '')
     words = [str(config), str(checkpoint), str(picture)]
-    assert tool.main(['gates', *words]) == 1
-    assert "--gates PATTERN is needed: the model has none of mmattn's" in capsys.readouterr().err
-    assert tool.main(['gates', *words, '--gates', 'layer']) == 1
-    assert "--gates must match the whole name of a module, got 'layer'" in capsys.readouterr().err
-    assert tool.main(['gates', *words, '--gates', '[']) == 1
-    assert "--gates must be a regular expression, got '['" in capsys.readouterr().err
-    assert tool.main(['ssia', *words]) == 1
+    assert run_command(TOOL, 'gates', *words) == 1
+    assert (
+        'gates must be named by a pattern (--gates): the model has none of'
+        in capsys.readouterr().err
+    )
+    assert run_command(TOOL, 'gates', *words, '--gates', 'layer') == 1
+    assert "gates must match the whole name of a module, got 'layer'" in capsys.readouterr().err
+    assert run_command(TOOL, 'gates', *words, '--gates', '[') == 1
+    assert "gates must be a regular expression, got '['" in capsys.readouterr().err
+    assert run_command(TOOL, 'ssia', *words) == 1
     assert "must have a model of type 'mmattn.SSIA'" in capsys.readouterr().err
     (tmp_path / 'no.jpg').write_text('text')
-    assert tool.main(['gates', *words[:2], str(tmp_path / 'no.jpg'), '--gates', 'neck']) == 1
-    assert 'no.jpg is no picture that can be decoded' in capsys.readouterr().err
+    assert run_command(TOOL, 'gates', *words[:2], tmp_path / 'no.jpg', '--gates', 'neck') == 1
+    assert 'no.jpg is no image that can be decoded' in capsys.readouterr().err
     state = copy.copy(model.state_dict())
     del state['backbone.conv1.weight']
     torch.save(dict(state_dict=state), checkpoint)
-    assert tool.main(['gates', *words, '--gates', 'neck']) == 1
+    assert run_command(TOOL, 'gates', *words, '--gates', 'neck') == 1
     assert 'does not fit' in capsys.readouterr().err
     checkpoint.write_text('text')
-    assert tool.main(['gates', *words]) == 1
+    assert run_command(TOOL, 'gates', *words) == 1
     assert f'checkpoint {checkpoint} cannot be read: ' in capsys.readouterr().err
+
+
+def test_class_maps_of_a_detector_are_refused(tmp_path, digits, picture, capsys):
+    pytest.importorskip('mmpretrain', reason='the comparison is of classifiers')
+    config, checkpoint, _ = detector(tmp_path, digits, '')
+    assert run_command(TOOL, 'cam', config, checkpoint, checkpoint, picture) == 1
+    assert f'cam shows classifiers, {config} is a detector: ' in capsys.readouterr().err

@@ -1,9 +1,7 @@
-"""tools/analysis_tools/eval_resolutions.py on a few pictures."""
+"""tools/analysis_tools/eval_resolutions.py on a few images."""
 
-import importlib.util
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,15 +10,11 @@ from PIL import Image
 
 pytest.importorskip('mmpretrain')
 
+from mmattn.analysis import resolutions
 from mmattn.backbones import TDResNet
+from tests.commands import run_command
 
-ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location(
-    'eval_resolutions', ROOT / 'tools/analysis_tools/eval_resolutions.py'
-)
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
-
+TOOL = 'analysis_tools/eval_resolutions.py'
 CROP = [
     dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=256, edge='short'),
@@ -40,7 +34,7 @@ CROP = [
     ],
 )
 def test_sizes_in_a_pipeline(pipeline, size, expected):
-    steps = tool.resized_pipeline(pipeline, size)
+    steps = resolutions.resized_pipeline(pipeline, size)
     found = [step.get('scale', step.get('crop_size')) for step in steps]
     assert [value for value in found if value is not None] == expected
     assert pipeline[0]['type'] in ('LoadImageFromFile', 'Resize')
@@ -49,17 +43,17 @@ def test_sizes_in_a_pipeline(pipeline, size, expected):
 
 def test_a_pipeline_without_a_size():
     with pytest.raises(ValueError, match='must have a Resize, ResizeEdge, CenterCrop, got Load'):
-        tool.resized_pipeline([dict(type='Load')], 32)
+        resolutions.resized_pipeline([dict(type='Load')], 32)
 
 
 def test_summary_by_hand():
     results = {96: {'top1': 40.0}, 128: {'top1': 60.0}, 160: {'top1': 55.0}}
-    summary = tool.summarise(results, 'top1')
+    summary = resolutions.summarise(results, 'top1')
     assert summary['best'] == dict(size=128, value=60.0, below_best=0.0)
     assert summary['lowest_size'] == dict(size=96, value=40.0, below_best=20.0)
     assert summary['highest_size'] == dict(size=160, value=55.0, below_best=5.0)
     with pytest.raises(ValueError, match="metric must be one of top1, got 'top5'"):
-        tool.choose_metric(results, 'top5')
+        resolutions.choose_metric(results, 'top5')
 
 
 @pytest.fixture
@@ -107,13 +101,13 @@ test_cfg = dict()
 
 def test_a_run_and_a_comparison(run, capsys):
     base = [str(run / 'tiny.py'), str(run / 'tiny.pth'), '--sizes', '64', '32']
-    assert tool.main([*base, '--out', str(run / 'a'), '--name', 'first']) == 0
+    assert run_command(TOOL, *base, '--out', run / 'a', '--name', 'first') == 0
     values = json.loads((run / 'a.json').read_text())
     assert list(values['results']) == ['32', '64'] and values['metric'] == 'accuracy/top1'
     assert 'best' in capsys.readouterr().out
     assert Image.open(run / 'a.png').width > 300
     again = [*base, '--out', str(run / 'b'), '--compare', str(run / 'a.json')]
-    assert tool.main(again) == 0
+    assert run_command(TOOL, *again) == 0
     assert json.loads((run / 'b.json').read_text())['name'] == 'tiny'
 
 
@@ -131,5 +125,5 @@ def test_a_run_and_a_comparison(run, capsys):
 )
 def test_errors(run, arguments, text, capsys, monkeypatch):
     monkeypatch.chdir(run)
-    assert tool.main(arguments) == 2
+    assert run_command(TOOL, *arguments) == 2
     assert re.search(text, capsys.readouterr().err)

@@ -1,0 +1,98 @@
+"""A trained model of a config, and the image as its network sees it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmengine.config import Config
+from mmengine.dataset import Compose
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import load_checkpoint
+from torch import nn
+
+from mmattn.core.checkpoint import compare
+
+__all__ = ['forget_pretrained', 'is_detector', 'load_image', 'load_model']
+
+_OF_DETECTORS = ('bbox_head', 'roi_head', 'rpn_head', 'mask_head')
+
+
+def load_model(path: str | Path, checkpoint: str) -> tuple[nn.Module, Config, dict]:
+    """A config's model in eval mode with the weights of a checkpoint.
+
+    Args:
+        path: the config.
+        checkpoint: file or address.
+
+    Returns:
+        The model, its config, and all that the checkpoint holds.
+
+    Raises:
+        ValueError: the checkpoint cannot be read or is not of this model.
+    """
+    cfg = Config.fromfile(path)
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    forget_pretrained(cfg.model)
+    model = MODELS.build(cfg.model).eval()
+    try:
+        saved = load_checkpoint(model, checkpoint, map_location='cpu')
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(f'checkpoint {checkpoint} cannot be read: {reason}') from error
+    report = compare(model, saved)
+    if not report.fits:
+        raise ValueError(f'{checkpoint} does not fit {path}: {report.summary()}')
+    return model, cfg, saved
+
+
+def forget_pretrained(cfg: Any) -> None:
+    """Drop the checkpoints a config starts from, in place: another one is loaded anyway."""
+    if isinstance(cfg, dict):
+        if 'checkpoint' in (cfg.get('init_cfg') or {}):
+            cfg['init_cfg'] = None
+        for value in cfg.values():
+            forget_pretrained(value)
+
+
+def is_detector(model: nn.Module | Mapping) -> bool:
+    """Whether a model, or its config, has the heads of a detector."""
+    if isinstance(model, Mapping):
+        return any(model.get(head) for head in _OF_DETECTORS)
+    return any(getattr(model, head, None) is not None for head in _OF_DETECTORS)
+
+
+def load_image(cfg: Config, model: nn.Module, path: str | Path) -> tuple[np.ndarray, dict]:
+    """The image a network sees, and its input batch.
+
+    Args:
+        cfg: the config, of which the test pipeline is taken.
+        model: built from it.
+        path: the image file.
+
+    Returns:
+        RGB ``(H, W, 3)`` uint8 as it stands before the network, and what the model's ``forward``
+        takes.
+
+    Raises:
+        ValueError: the file is no image that can be decoded.
+    """
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    steps = [step for step in dataset.pipeline if 'Annotations' not in step.type]
+    from_file = steps[0].type.endswith('LoadImageFromFile')
+    image = cv2.imread(str(path))
+    if image is None:
+        raise ValueError(f'{path} is no image that can be decoded')
+    results = dict(img_path=str(path), img_id=0, instances=[])
+    if not from_file:  # a data set of arrays, such as CIFAR, which are RGB
+        shape = image.shape[:2]
+        results.update(img=image[..., ::-1].copy(), img_shape=shape, ori_shape=shape)
+    packed = Compose(steps)(results)
+    shown = packed['inputs'].permute(1, 2, 0).numpy().astype(np.uint8)
+    data = dict(inputs=[packed['inputs']], data_samples=[packed['data_samples']])
+    return shown[..., ::-1] if from_file else shown, model.data_preprocessor(data, False)
