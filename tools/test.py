@@ -97,10 +97,17 @@ class FuseHook(Hook):
 
 def test(args: argparse.Namespace, known: dict) -> None:
     """Build the runner and test; ``known['cfg']`` receives the config."""
-    cfg = command_line.load_config(args.config, args.cfg_options, args.launcher, args.work_dir)
-    known['cfg'] = cfg
     if '://' not in args.checkpoint and not os.path.isfile(args.checkpoint):
         raise FileNotFoundError(f'the checkpoint {args.checkpoint} does not exist')
+    cfg = command_line.load_config(
+        args.config,
+        args.cfg_options,
+        args.launcher,
+        args.work_dir,
+        args.attention,
+        args.checkpoint,
+    )
+    known['cfg'] = cfg
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.show or args.show_dir:
         show_pictures(cfg, args)

@@ -73,7 +73,9 @@ def apply_options(cfg: Config, args: argparse.Namespace) -> None:
 
 def train(args: argparse.Namespace, known: dict) -> None:
     """Build the runner and train; ``known['cfg']`` receives the config."""
-    cfg = command_line.load_config(args.config, args.cfg_options, args.launcher, args.work_dir)
+    cfg = command_line.load_config(
+        args.config, args.cfg_options, args.launcher, args.work_dir, args.attention
+    )
     known['cfg'] = cfg
     apply_options(cfg, args)
     if not args.skip_data_checks:

@@ -18,6 +18,7 @@ from mmattn.data.checks import (
     find_broken_pictures,
     picture_paths,
 )
+from mmattn.insertion import add_attention, read_config, report, start_of
 
 __all__ = [
     'add_shared_options',
@@ -51,6 +52,13 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
         ' a list is KEY="[a,b]" or KEY=a,b, without blanks',
     )
     parser.add_argument(
+        '--attention',
+        nargs='+',
+        metavar='METHOD',
+        help='add these methods, each in its natural place, as tools/add_attention.py does (its '
+        '--list prints them)',
+    )
+    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
@@ -64,27 +72,38 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_config(path: str, options: dict, launcher: str, work_dir: str | None) -> Config:
+def load_config(
+    path: str,
+    options: dict,
+    launcher: str,
+    work_dir: str | None,
+    attention: list[str] | None = None,
+    checkpoint: str | None = None,
+) -> Config:
     """Read a config and apply the command line to it.
 
     Args:
-        path: The config file.
+        path: The config file, or a name such as ``mmdet::retinanet/NAME.py``.
         options: What ``--cfg-options`` gave.
         launcher: What ``--launcher`` gave.
         work_dir: What ``--work-dir`` gave; without it the config's own, else
-            ``work_dirs/NAME_OF_THE_CONFIG``.
+            ``work_dirs/NAME_OF_THE_CONFIG``, the methods of ``attention`` after the name.
+        attention: What ``--attention`` gave: methods to add.
+        checkpoint: The trained checkpoint that is loaded next, which shows how the methods
+            started; without it the config decides.
 
     Returns:
         Config: The config to run.
 
     Raises:
         FileNotFoundError: There is no such file.
-        ValueError: It is no config, or an option sets something that nothing reads.
+        ValueError: It is no config, an option sets something that nothing reads, or a method
+            cannot stand in the network.
     """
-    if not Path(path).is_file():
+    if '::' not in path and not Path(path).is_file():
         raise FileNotFoundError(f'config: {path} does not exist (looked from {Path.cwd()})')
     try:
-        cfg = Config.fromfile(path)
+        cfg = read_config(path)
     except (SyntaxError, OSError, KeyError, TypeError) as error:
         raise ValueError(f'config: {path} cannot be read: {error}') from error
     _check_options(cfg, options)
@@ -93,9 +112,16 @@ def load_config(path: str, options: dict, launcher: str, work_dir: str | None) -
         near = closest('model', cfg.keys(), 1)
         hint = f'; it has {near[0]!r}' if near else ''
         raise ValueError(f'config: {path} has no model{hint}')
+    name = Path(path).stem
+    if attention:
+        init = None if checkpoint is None else start_of(checkpoint)
+        cfg = add_attention(cfg, attention, init=init)
+        name = '_'.join((name, *attention)).replace('::', '-')
+        if _is_first_process():
+            print(report(cfg), flush=True)
     cfg.launcher = launcher
     if work_dir or not cfg.get('work_dir'):
-        cfg.work_dir = work_dir or os.path.join('work_dirs', Path(path).stem)
+        cfg.work_dir = work_dir or os.path.join('work_dirs', name)
     return cfg
 
 
@@ -150,10 +176,13 @@ def start_processes(cfg: Config) -> None:
 
 def check_and_report(cfg: Config, splits: tuple) -> None:
     """Check the data once, in the first process, and print what a person should know."""
-    first = all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID'))
-    if first:
+    if _is_first_process():
         for note in check_data(cfg, splits):
             print(f'note: {note}', file=sys.stderr, flush=True)
+
+
+def _is_first_process() -> bool:
+    return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID'))
 
 
 def run(name: str, work, cfg_of, splits: tuple) -> int:

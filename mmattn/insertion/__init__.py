@@ -1,6 +1,19 @@
 """One call puts any method into any config of mmdet or mmpretrain."""
 
-from mmattn.insertion.insert import add_attention
+from mmattn.insertion.insert import add_attention, read_config
+from mmattn.insertion.leaf import leaf_text
+from mmattn.insertion.methods import method_list
 from mmattn.insertion.report import Report, report
+from mmattn.insertion.warm_start import largest_difference, start_of, warm_start
 
-__all__ = ['Report', 'add_attention', 'report']
+__all__ = [
+    'Report',
+    'add_attention',
+    'largest_difference',
+    'leaf_text',
+    'method_list',
+    'read_config',
+    'report',
+    'start_of',
+    'warm_start',
+]

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 
+from mmattn.backbones._insert import AddedParts
 from mmattn.core.hosts import require_host
 from mmattn.core.identity import INITS
 from mmattn.insertion.methods import POSITIONS, Method, find_method
@@ -832,12 +833,9 @@ def _taps(network: Network, wish: _Wish) -> tuple:
         )
     net = traced.net
     net.train()  # which freezes; mmdet's ResNet returns nothing here
-    moving = [
-        number
-        for number, stage in enumerate(stages)
-        if any(p.requires_grad for p in net.get_submodule(_container(stage)).parameters())
-        or not list(net.get_submodule(_container(stage)).parameters())
-    ]
+    new = net.added_parameters() if isinstance(net, AddedParts) else ()
+    trains = {name for name, p in net.named_parameters() if p.requires_grad and name not in new}
+    moving = [number for number, stage in enumerate(stages) if _moves(stage, net, trains)]
     net.eval()
     moving = _stages(wish, len(stages), 'the backbone') if wish.stages is not None else moving
     moving = moving[-4:]  # the paper's three losses
@@ -846,8 +844,10 @@ def _taps(network: Network, wish: _Wish) -> tuple:
     return tuple(f'backbone.{stages[number].end}' for number in moving)
 
 
-def _container(stage: Stage) -> str:
-    return stage.end or stage.blocks[-1]
+def _moves(stage: Stage, net, trains: set) -> bool:
+    """Whether a stage has a parameter that trains, or none at all (a lone activation)."""
+    names = [f'{stage.end}.{name}' for name, _ in net.get_submodule(stage.end).named_parameters()]
+    return not names or any(name in trains for name in names)
 
 
 # ----------------------------------------------------------------------------------------- SSD

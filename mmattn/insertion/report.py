@@ -76,13 +76,14 @@ class Report(ConfigDict):
 
 
 def _groups(places: list) -> list[list]:
-    """Neighbours that differ in one number of their name and have one size of map."""
+    """Places that differ in one number of their name and have one size of map, together."""
     groups: list = []
     for place in places:
-        if groups and _alike(groups[-1], place):
-            groups[-1].append(place)
-        else:
+        like = next((group for group in groups if _alike(group, place)), None)
+        if like is None:
             groups.append([place])
+        else:
+            like.append(place)
     return groups
 
 
@@ -97,22 +98,27 @@ def _alike(group: list, place: Place) -> bool:
 
 
 def _row(group: list) -> tuple:
-    names = [re.findall(r'\d+', place.name) for place in group]
+    columns = zip(*(map(int, re.findall(r'\d+', place.name)) for place in group))
+    numbers = [_span(sorted(set(column))) for column in columns]
     words = re.split(r'\d+', group[0].name)
-    numbers = ['|'.join(dict.fromkeys(column)) for column in zip(*names)]
-    name = ''.join(
-        word + (f'({number})' if '|' in number else number)
-        for word, number in zip(words, [*numbers, ''])
-    )
     size = group[0].map_size
     gmacs = [place.gmacs for place in group]
     return (
         group[0].method,
-        name,
+        ''.join(word + number for word, number in zip(words, [*numbers, ''])),
         'unknown' if size is None else ' x '.join(map(str, size)),
         f'+{sum(place.params for place in group):,}',
         'unknown' if None in gmacs else f'+{sum(gmacs):.3f}',
     )
+
+
+def _span(numbers: list) -> str:
+    """``[0, 1, 2]`` -> ``{0-2}``."""
+    if len(numbers) == 1:
+        return str(numbers[0])
+    if numbers == list(range(numbers[0], numbers[-1] + 1)):
+        return f'{{{numbers[0]}-{numbers[-1]}}}'
+    return f'{{{",".join(map(str, numbers))}}}'
 
 
 def _table(rows: list) -> list[str]:

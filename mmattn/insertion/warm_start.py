@@ -1,0 +1,211 @@
+"""From a plain checkpoint to the start of a network with attention, and proof that they agree."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import DATASETS, MODELS, DefaultScope
+from mmengine.runner.checkpoint import _load_checkpoint
+from torch import Tensor, nn
+
+from mmattn.core.checkpoint import LoadReport, compare
+from mmattn.core.modes import eval_mode
+from mmattn.core.names import shorten
+from mmattn.insertion.networks import Network
+
+__all__ = ['WarmStart', 'largest_difference', 'start_of', 'warm_start']
+
+DRAWN_SIZE = 320  # longer side of a drawn image
+
+
+@dataclass
+class WarmStart:
+    """A network with attention that starts from a plain checkpoint.
+
+    Args:
+        plain: the plain network with its weights.
+        attended: the network with attention, with the same weights where it has them.
+        report: how the checkpoint and the attended network fit.
+        checkpoint: what to save.
+    """
+
+    plain: nn.Module
+    attended: nn.Module
+    report: LoadReport
+    checkpoint: dict
+
+    def save(self, path: str | Path) -> None:
+        """Write the checkpoint."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        torch.save(self.checkpoint, path)
+
+
+def start_of(checkpoint: str) -> str:
+    """How the methods in a trained checkpoint started: their gamma is there, or not."""
+    state = _state(_load_checkpoint(checkpoint, map_location='cpu'))
+    ours = [key for key in state if key.rpartition('.')[2] == 'gamma' and state[key].dim() == 0]
+    return 'identity' if ours else 'paper'
+
+
+def warm_start(plain: Config, attended: Config, checkpoint: str | Path) -> WarmStart:
+    """Load a plain checkpoint into both networks.
+
+    Args:
+        plain: the config of the checkpoint.
+        attended: the same with attention (:func:`mmattn.add_attention`).
+        checkpoint: a file or an address.
+
+    Raises:
+        ValueError: the checkpoint is of another network.
+    """
+    loaded = _load_checkpoint(str(checkpoint), map_location='cpu')
+    state = _state(loaded)
+    nets = [_build(cfg) for cfg in (plain, attended)]
+    fit = compare(nets[0], loaded)
+    if not fit.fits:
+        raise ValueError(
+            f'checkpoint {checkpoint} is not of the plain config: {fit.summary()}. {fit.advice()}'
+        )
+    report = compare(nets[1], loaded)
+    if report.mismatched:
+        raise ValueError(f'checkpoint {checkpoint}: {report.summary()}')
+    for net in nets:
+        net.load_state_dict(dict(state), strict=False)
+    meta = {k: v for k, v in loaded.get('meta', {}).items() if k in ('dataset_meta', 'seed')}
+    start = dict(meta=meta, state_dict=nets[1].state_dict())
+    return WarmStart(*nets, report, start)
+
+
+def largest_difference(start: WarmStart, cfg: Config, images: int = 2) -> tuple[float, str]:
+    """The largest difference between the outputs of both networks on a few images.
+
+    Returns:
+        The difference, and what was compared on what.
+    """
+    network = Network(cfg)
+    batches, where = _validation_images(network, images)
+    difference, what = 0.0, ''
+    for batch in batches:
+        with torch.no_grad(), eval_mode(start.plain, start.attended):
+            theirs, what = _outputs(start.plain, batch)
+            ours, _ = _outputs(start.attended, batch)
+        for one, other in zip(ours, theirs, strict=True):
+            if one.shape != other.shape:
+                return float('inf'), f'{what} of different shapes on {where}'
+            if one.numel():
+                difference = max(difference, (one.double() - other.double()).abs().max().item())
+    return difference, f'{what} for {where}'
+
+
+def _state(checkpoint: dict) -> dict:
+    return checkpoint.get('state_dict', checkpoint)
+
+
+def _build(cfg: Config) -> nn.Module:
+    """A model with initial values and no weights from elsewhere."""
+    network = Network(cfg)
+    model = copy.deepcopy(cfg.model)
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
+    _forget_weights(model)
+    with DefaultScope.overwrite_default_scope(network.scope):
+        net = MODELS.build(model)
+        net.init_weights()
+    return net
+
+
+def _forget_weights(cfg) -> None:
+    """No part of a model's config asks for a checkpoint any more."""
+    if isinstance(cfg, dict):
+        rule = cfg.get('init_cfg')
+        if isinstance(rule, dict) and str(rule.get('type')).endswith('Pretrained'):
+            cfg['init_cfg'] = None
+        if isinstance(cfg.get('pretrained'), str):
+            cfg['pretrained'] = None
+        cfg = list(cfg.values())
+    if isinstance(cfg, list | tuple):
+        for value in cfg:
+            _forget_weights(value)
+
+
+def _validation_images(network: Network, images: int) -> tuple[list, str]:
+    """A few images of the config's validation set as its pipeline gives them; else drawn ones."""
+    loader = network.cfg.get('val_dataloader') or network.cfg.get('test_dataloader')
+    dataset = copy.deepcopy((loader or {}).get('dataset'))
+    if isinstance(dataset, ConfigDict):
+        with DefaultScope.overwrite_default_scope(network.scope):
+            try:
+                built = DATASETS.build(dataset)
+                chosen = range(min(images, len(built)))
+                batches = [pseudo_collate([built[i]]) for i in chosen]
+                return batches, f'{len(batches)} images of the validation set'
+            except (OSError, ImportError):
+                pass  # no data here
+    return list(_drawn(network, images)), f'{images} drawn images (the validation set is not here)'
+
+
+def _drawn(network: Network, images: int) -> Iterator[dict]:
+    """Images of colour gradients and noise."""
+    height, width = network.size
+    scale = min(1.0, DRAWN_SIZE / max(height, width)) if not network.is_classifier else 1.0
+    size = tuple(max(int(side * scale) // 32 * 32, 32) for side in (height, width))
+    if network.is_classifier or max(height, width) <= DRAWN_SIZE:
+        size = (height, width)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(images):
+        noise = torch.rand(3, *size, generator=generator)
+        slope = torch.linspace(0, 1, size[1]).expand(3, *size)
+        image = ((noise + slope) * 127).to(torch.uint8)
+        batch: dict[str, Any] = dict(inputs=[image])
+        if not network.is_classifier:
+            from mmdet.structures import DetDataSample
+
+            meta = dict(
+                img_id=0,
+                img_path='',
+                img_shape=size,
+                ori_shape=size,
+                pad_shape=size,
+                scale_factor=(1.0, 1.0),
+            )
+            batch['data_samples'] = [DetDataSample(metainfo=meta)]
+        yield batch
+
+
+def _outputs(model: nn.Module, batch: dict) -> tuple[list[Tensor], str]:
+    """The raw outputs of a model; its feature maps where it has no raw mode that runs."""
+    data = model.data_preprocessor(copy.deepcopy(batch), False)
+    try:
+        outs = model(**data, mode='tensor')
+        what = 'raw outputs'
+    except Exception:  # some models of mmdet have no raw mode that works
+        outs, what = model.extract_feat(data['inputs']), 'feature maps'
+    return list(_tensors(outs)), what
+
+
+def _tensors(outs) -> Iterator[Tensor]:
+    if isinstance(outs, Tensor):
+        if outs.is_floating_point():
+            yield outs
+    elif isinstance(outs, dict):
+        for value in outs.values():
+            yield from _tensors(value)
+    elif isinstance(outs, Sequence) and not isinstance(outs, str):
+        for value in outs:
+            yield from _tensors(value)
+    elif hasattr(outs, 'values') and callable(outs.values):  # mmengine's InstanceData
+        for value in outs.values():
+            yield from _tensors(value)
+
+
+def summary(start: WarmStart) -> str:
+    """What the checkpoint brought and what is new, in one line."""
+    report = start.report
+    new = f'; new: {shorten(report.missing)}' if report.missing else ''
+    gone = f'; unused: {shorten(report.unexpected)}' if report.unexpected else ''
+    return f'{len(report.matched)} keys from the checkpoint{new}{gone}'

@@ -1,0 +1,103 @@
+"""tools/add_attention.py, and --attention of tools/train.py and tools/test.py."""
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from .conftest import load_tool, write_config
+
+pytest.importorskip('mmdet')
+
+PLAIN = 'faster-rcnn_r18_fpn_350i_digits.py'
+METHODS = ['CBAM', 'AWConv2d', 'AWFPN', 'SSIA']
+
+
+@pytest.fixture(scope='module')
+def tool():
+    return load_tool('add_attention.py')
+
+
+@pytest.fixture(scope='module')
+def plain(train_tool, digits, tmp_path_factory):
+    """Config and checkpoint of a plain detector after two steps."""
+    folder = tmp_path_factory.mktemp('plain')
+    config = write_config(folder, digits, PLAIN)
+    args = [str(config), '--work-dir', str(folder / 'run'), '--cfg-options', 'train_cfg.max_iters=2']
+    assert train_tool.main(args) == 0
+    return config, folder / 'run' / 'iter_2.pth'
+
+
+def test_a_warm_start_is_the_plain_network(tool, plain, train_tool, tmp_path, capfd):
+    config, checkpoint = plain
+    out, start = tmp_path / 'leaf.py', tmp_path / 'start.pth'
+    args = [str(config), *METHODS, '-o', str(out), '--checkpoint', str(checkpoint)]
+    assert tool.main([*args, '--save', str(start)]) == 0
+    said = capfd.readouterr().out
+    assert 'init=identity' in said
+    assert 'largest difference to the plain network: 0 (raw outputs for 2 images of' in said
+    assert Config.fromfile(out).load_from == str(start)
+    capfd.readouterr()
+    options = ['--cfg-options', 'train_cfg.max_iters=2']
+    assert train_tool.main([str(out), '--work-dir', str(tmp_path / 'run'), *options]) == 0
+    assert 'keys fit' in ''.join(capfd.readouterr())
+
+
+def test_a_start_that_is_not_plain_is_seen(tool, plain, tmp_path, capfd):
+    config, checkpoint = plain
+    args = [str(config), 'CBAM', '--checkpoint', str(checkpoint), '--init', 'paper']
+    assert tool.main(args) == 0
+    (line,) = [x for x in capfd.readouterr().out.splitlines() if 'largest difference' in x]
+    assert float(line.split(': ')[1].split()[0]) > 1e-3
+
+
+def test_a_checkpoint_of_another_network_is_refused(tool, plain, tmp_path, capfd):
+    torch.save(dict(state_dict=dict(other=torch.zeros(1))), tmp_path / 'other.pth')
+    args = [str(plain[0]), 'CBAM', '--checkpoint', str(tmp_path / 'other.pth')]
+    assert tool.main(args) == 1
+    assert 'is not of the plain config' in capfd.readouterr().err
+
+
+def test_train_and_test_take_the_methods(plain, train_tool, test_tool, tmp_path, capfd):
+    config, _ = plain
+    run = tmp_path / 'run'
+    options = ['--cfg-options', 'train_cfg.max_iters=2']
+    args = [str(config), '--work-dir', str(run), '--attention', 'SE', *options]
+    assert train_tool.main(args) == 0
+    assert 'backbone.layer1.{0-1}.se' in capfd.readouterr().out
+    state = torch.load(run / 'iter_2.pth', weights_only=False)['state_dict']
+    assert 'backbone.layer1.0.se.fc1.weight' in state
+    args = [str(config), str(run / 'iter_2.pth'), '--work-dir', str(tmp_path / 'test')]
+    assert test_tool.main([*args, '--attention', 'SE']) == 0
+    assert test_tool.main(args) == 1  # the plain config is refused
+
+
+def test_test_reads_from_the_checkpoint_how_the_methods_started(
+    plain, train_tool, test_tool, tmp_path
+):
+    config, checkpoint = plain
+    run = tmp_path / 'run'
+    options = ['--cfg-options', 'train_cfg.max_iters=1', f'load_from={checkpoint}']
+    args = [str(config), '--work-dir', str(run), '--attention', 'SE', *options]
+    assert train_tool.main(args) == 0
+    args = [str(config), str(run / 'iter_1.pth'), '--work-dir', str(tmp_path / 'test')]
+    assert test_tool.main([*args, '--attention', 'SE']) == 0
+
+
+def test_the_list_names_every_method(tool, capsys):
+    assert tool.main(['--list']) == 0
+    said = capsys.readouterr().out
+    assert 'NonLocal' in said and 'before the last block of C4' in said
+
+
+@pytest.mark.parametrize(
+    'args, sentence',
+    [
+        (['nowhere.py', 'SE'], 'nowhere.py does not exist'),
+        (['mmdet::retinanet/nothing.py', 'SE'], 'nothing.py'),
+        (['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 'CBMA'], "did you mean 'CBAM'"),
+    ],
+)
+def test_mistakes_end_in_a_sentence(tool, args, sentence, capfd):
+    assert tool.main(args) == 1
+    said = capfd.readouterr().err
+    assert sentence in said.splitlines()[-1] and 'Traceback' not in said
