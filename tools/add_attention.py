@@ -88,8 +88,8 @@ def add(args: argparse.Namespace) -> None:
         if args.save:
             start.save(args.save)
             print(f'written: {args.save}')
-        difference, what = largest_difference(start, new, args.images)
-        print(f'largest difference to the plain network: {difference:g} ({what})')
+        difference = largest_difference(start, new, args.images)
+        print(f'largest difference to the plain network: {difference}')
 
 
 def main(argv=None) -> int:

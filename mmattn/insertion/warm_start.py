@@ -2,23 +2,24 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
+from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, DefaultScope
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import Tensor, nn
 
 from mmattn.core.checkpoint import LoadReport, compare
 from mmattn.core.modes import eval_mode
-from mmattn.core.names import shorten
 from mmattn.insertion.networks import Network
 
-__all__ = ['WarmStart', 'largest_difference', 'start_of', 'warm_start']
+__all__ = ['Difference', 'WarmStart', 'largest_difference', 'start_of', 'warm_start']
 
 DRAWN_SIZE = 320  # longer side of a drawn image
 
@@ -81,25 +82,53 @@ def warm_start(plain: Config, attended: Config, checkpoint: str | Path) -> WarmS
     return WarmStart(*nets, report, start)
 
 
-def largest_difference(start: WarmStart, cfg: Config, images: int = 2) -> tuple[float, str]:
-    """The largest difference between the outputs of both networks on a few images.
+class Difference(NamedTuple):
+    """How far the outputs of two networks are apart.
 
-    Returns:
-        The difference, and what was compared on what.
+    Args:
+        largest: the largest absolute difference.
+        scale: the largest absolute value of the plain network's outputs.
+        what: which outputs, for which images.
+    """
+
+    largest: float
+    scale: float
+    what: str
+
+    @property
+    def is_rounding(self) -> bool:
+        """Whether it is no more than two orders of float32 operations explain."""
+        return self.largest <= 1e-5 * max(self.scale, 1.0)
+
+    def __str__(self) -> str:
+        if self.largest == 0:
+            return f'0 ({self.what})'
+        kind = 'rounding of float32' if self.is_rounding else 'not the same network'
+        return f'{self.largest:.1e}, {kind} ({self.what}, up to {self.scale:.3g})'
+
+
+def largest_difference(start: WarmStart, cfg: Config, images: int = 2) -> Difference:
+    """Run both networks on a few images and compare all their outputs.
+
+    Args:
+        start: the networks.
+        cfg: the config whose validation images are taken, where they are here; else drawn ones.
+        images: how many.
     """
     network = Network(cfg)
     batches, where = _validation_images(network, images)
-    difference, what = 0.0, ''
+    difference, scale, what = 0.0, 0.0, ''
     for batch in batches:
         with torch.no_grad(), eval_mode(start.plain, start.attended):
             theirs, what = _outputs(start.plain, batch)
             ours, _ = _outputs(start.attended, batch)
         for one, other in zip(ours, theirs, strict=True):
             if one.shape != other.shape:
-                return float('inf'), f'{what} of different shapes on {where}'
+                return Difference(float('inf'), 0.0, f'{what} of other shapes for {where}')
             if one.numel():
                 difference = max(difference, (one.double() - other.double()).abs().max().item())
-    return difference, f'{what} for {where}'
+                scale = max(scale, other.abs().max().item())
+    return Difference(difference, scale, f'{what} for {where}')
 
 
 def _state(checkpoint: dict) -> dict:
@@ -113,10 +142,22 @@ def _build(cfg: Config) -> nn.Module:
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))
     _forget_weights(model)
-    with DefaultScope.overwrite_default_scope(network.scope):
+    with DefaultScope.overwrite_default_scope(network.scope), _no_init_log():
         net = MODELS.build(model)
         net.init_weights()
     return net
+
+
+@contextmanager
+def _no_init_log() -> Iterator[None]:
+    """mmengine logs how every parameter starts: hundreds of lines."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _forget_weights(cfg) -> None:
@@ -201,11 +242,3 @@ def _tensors(outs) -> Iterator[Tensor]:
     elif hasattr(outs, 'values') and callable(outs.values):  # mmengine's InstanceData
         for value in outs.values():
             yield from _tensors(value)
-
-
-def summary(start: WarmStart) -> str:
-    """What the checkpoint brought and what is new, in one line."""
-    report = start.report
-    new = f'; new: {shorten(report.missing)}' if report.missing else ''
-    gone = f'; unused: {shorten(report.unexpected)}' if report.unexpected else ''
-    return f'{len(report.matched)} keys from the checkpoint{new}{gone}'
