@@ -1,33 +1,37 @@
 """Attention in any registered backbone, neck or head, also one without a slot for it."""
 
+import importlib
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-import torch
-from mmcv.cnn import Conv2d
-from mmdet.registry import MODELS as HOST_MODELS
 from mmengine.model import ModuleDict
+from mmengine.registry import MODELS as ROOT_MODELS
 from mmengine.utils.dl_utils.parrots_wrapper import _BatchNorm, _InstanceNorm
 from torch import Tensor, nn
 
 from mmattn.backbones._insert import (
     AddedParts,
     build_gate,
+    can_replace,
+    check_conv,
     check_keys,
     check_rules,
+    convolutions,
     gate_output,
     replace_conv,
     unused_name,
 )
+from mmattn.backbones._trial import Trial, sample_inputs, try_out
 from mmattn.core.front import Front
-from mmattn.core.modes import eval_mode, hooks
-from mmattn.core.names import listed
+from mmattn.core.hosts import host_problem
+from mmattn.core.names import did_you_mean, listed
 from mmattn.registry import MODELS
 
 __all__ = ['Attend']
 
-_PLAIN_CONVS = (nn.Conv2d, Conv2d)
+# heads of mmdet that cannot predict -> the same, repaired
+_REPAIRED = {'mmdet.models.dense_heads.ssd_head.SSDHead': 'mmattn.SSDHead'}
 _NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -42,18 +46,23 @@ class Attend(Front, AddedParts):
 
     Every rule of ``attention`` is one of
 
-    - ``dict(gate=..., levels=(0, 1))``: a gate on these output maps (all without ``levels``).
-      Nothing inside the network sees it.
+    - ``dict(gate=..., levels=(0, 1))``: a gate on these output maps (all without ``levels``, but
+      for the image itself where a network hands it on). Nothing inside the network sees it. Name
+      the levels that are read: a neck with ``start_level=1`` reads no level 0, and a gate there
+      would get no gradient (:func:`mmattn.add_attention` sees to it).
     - ``dict(gate=..., after=pattern)``: a gate behind every module of that name; what follows in
       the network sees it.
     - ``dict(conv=..., replace=pattern)``: this convolution in the place of every plain
       ``nn.Conv2d`` of that name. It starts with the weights of the old one and has its arguments.
+      An AW-convolution also stands over weight standardisation (``ConvWS``, ``ConvAWS``) and
+      over EfficientNet's padding, which are kept.
 
     A pattern is a regular expression (or a list of them) that must match the whole dotted name as
-    ``named_modules()`` gives it: ``r'features\.(3|8)'``, ``'extra_layers.*'``. Convolutions are
-    exchanged first (the first rule that matches one takes it), then gates are added in the order
-    of the rules. A norm cannot be named in ``after``: ``sync_bn`` and fusing exchange norms and
-    would silently lose the gate.
+    ``named_modules()`` gives it: ``r'features\.(3|8)'``, ``'extra_layers.*'``. A module that the
+    network uses under several names (heads that share their convolutions between levels) stays
+    one module, whichever of its names is matched. Convolutions are exchanged first (the first
+    rule that matches one takes it), then gates are added in the order of the rules. A norm cannot
+    be named in ``after``: ``sync_bn`` and fusing exchange norms and would silently lose the gate.
 
     Args:
         wrapped: config of the network; or its type alone, the other keyword arguments then being
@@ -62,25 +71,25 @@ class Attend(Front, AddedParts):
             ``dict(type='mmattn.Attend', wrapped='SSDVGG', attention=[...])``.
         attention: the rules.
         sample: input of the trial run that tells the widths, as ``(channels, height, width)``,
-            or a list of these for a neck or head. Default: a picture ``(3, 64, 64)``, or maps of
-            the network's ``in_channels``, 64 x 64 and smaller.
+            or a list of these for a neck or head. Default: the first of several likely ones that
+            the network takes, images ``(3, 64, 64)`` or larger, or maps of its ``in_channels``.
         attention_norm_eval: keep the new norms in eval mode.
-        kwargs: arguments of the network when ``wrapped`` is its type.
+        kwargs: arguments of the network: all of them when ``wrapped`` is its type, else what a
+            detector adds to its head's config (``train_cfg``, ``test_cfg``).
 
     Shape: as the wrapped network.
 
     Raises:
-        ValueError: an unknown key, a pattern that matches nothing, a level out of range, a gate
-            that changes the shape, a module in ``after`` that is a norm or gives no
-            ``(N, C, H, W)`` map, a network the trial run cannot feed, a type without its scope.
+        ValueError: an unknown network or key, a pattern that matches nothing, a convolution that
+            attention cannot stand for (of a class with a doing of its own, or never called), a
+            level out of range, a gate that changes the shape, a module in ``after`` that is a
+            norm or gives no ``(N, C, H, W)`` map, a network the trial run cannot feed, a type
+            without its scope.
         TypeError: a rule, a gate or a convolution is no dict.
     """
 
     def __new__(cls, wrapped, attention=(), sample=None, attention_norm_eval=False, **kwargs):
-        if isinstance(wrapped, dict) and kwargs:
-            raise ValueError(f'wrapped holds the whole config, got {sorted(kwargs)} beside it')
-        cfg = wrapped if isinstance(wrapped, dict) else dict(type=wrapped, **kwargs)
-        net = HOST_MODELS.build(cfg)
+        net = _build(_config(wrapped, kwargs))
         if isinstance(net, Attend):
             raise ValueError('wrapped must be a plain network: put all rules into one list')
         return cls.in_front_of(net)  # Python calls __init__ on it: it is an Attend now
@@ -89,22 +98,24 @@ class Attend(Front, AddedParts):
         self.attention_norm_eval = attention_norm_eval
         self._level_gates = []
         plain = self._names()
+        self._adopt()
         check_rules(attention)
         for rule in attention:
             _check(rule)
-        self._replace_convs([rule for rule in attention if 'conv' in rule])
-        self._remember(plain)  # before the trial run, in which the host freezes its stages
+        convs = self._convs_to_replace([rule for rule in attention if 'conv' in rule])
         gates = [rule for rule in attention if 'gate' in rule]
+        after = [self._matching(rule) if 'after' in rule else [] for rule in gates]
+        samples = [sample] if sample else sample_inputs(self, _config(wrapped, kwargs))
+        trial = self._try_out(samples, after, convs, bool(gates))
+        for names, cfg in convs:
+            replace_conv(self, names, cfg)
         if gates:
-            after = [self._matching(rule) if 'after' in rule else [] for rule in gates]
-            sample = sample or _default_sample(self, dict(wrapped=wrapped, **kwargs))
-            widths, outputs = _trial(self, sample, {name for names in after for name in names})
             self.attend = ModuleDict()
             for rule, names in zip(gates, after):
                 for name in names:
-                    self._add_after(name, rule['gate'], widths)
+                    self._add_after(name, rule['gate'], trial.widths)
                 if 'after' not in rule:
-                    self._add_to_levels(rule, outputs)
+                    self._add_to_levels(rule, trial)
         self._remember(plain)
 
     def forward(self, *args, **kwargs):
@@ -120,37 +131,71 @@ class Attend(Front, AddedParts):
             maps[level] = self.attend[name](maps[level])
         return maps
 
-    def _replace_convs(self, rules: list) -> None:
-        convs = [name for name, module in self.named_modules() if type(module) in _PLAIN_CONVS]
-        free = list(convs)
+    def _convs_to_replace(self, rules: list) -> list:
+        """``(names, config)`` of each convolution to exchange, with all its names."""
+        named = convolutions(self)
+        free = [conv for conv in named if can_replace(conv)]
+        found = []
         for rule in rules:
-            matches = _match(rule['replace'], free)
+            check_conv(rule['conv'])
+            matches = _match_modules(rule['replace'], {conv: named[conv] for conv in free})
             if not matches:
+                others = _match_modules(rule['replace'], named)
+                special = sorted({type(c).__name__ for c in others if not can_replace(c)})
+                if special:
+                    raise ValueError(
+                        f'replace must name plain convolutions, got {rule["replace"]!r}: '
+                        f'attention in their place would lose what a {special[0]} does'
+                    )
+                known = [named[conv][0] for conv in named if can_replace(conv)]
                 raise ValueError(
                     'replace must match the name of a convolution that no earlier rule took, '
-                    f'got {rule["replace"]!r}; there are {listed(rule["replace"], convs)}'
+                    f'got {rule["replace"]!r}; there are {listed(rule["replace"], known)}'
                 )
-            for name in matches:
-                parent, _, child = name.rpartition('.')
-                replace_conv(self.get_submodule(parent), child, rule['conv'])
-                free.remove(name)
+            for conv in matches:
+                found.append((named[conv], rule['conv']))
+                free.remove(conv)
+        return found
+
+    def _try_out(self, samples: list, after: list, convs: list, needed: bool) -> Trial | None:
+        """Run once; a run that fails matters only where widths are ``needed``."""
+        if not convs and not needed:
+            return None
+        watched = {names[0]: self.get_submodule(names[0]) for names, _ in convs}
+        try:
+            trial = try_out(self, samples, [name for names in after for name in names], watched)
+        except ValueError:
+            if needed:
+                raise
+            return None
+        if trial.read:
+            name = min(trial.read)
+            raise ValueError(
+                f'replace must name convolutions that are called, got {name!r}: '
+                f'{self._host_class.__name__} computes with its weight alone, so attention there '
+                'would never run'
+            )
+        return trial
 
     def _matching(self, rule: dict) -> list:
-        modules = {name: module for name, module in self.named_modules() if name}
-        matches = _match(rule['after'], modules)
+        named = {}
+        for name, module in self.named_modules(remove_duplicate=False):
+            if name:
+                named.setdefault(module, []).append(name)
+        matches = _match_modules(rule['after'], named)
         if not matches:
+            known = [names[0] for names in named.values()]
             raise ValueError(
                 f'after must match the name of a module, got {rule["after"]!r}; '
-                f'there are {listed(rule["after"], modules)}'
+                f'there are {listed(rule["after"], known)}'
             )
-        for name in matches:
-            if isinstance(modules[name], _NORMS):
-                kind = type(modules[name]).__name__
+        for module in matches:
+            if isinstance(module, _NORMS):
                 raise ValueError(
-                    f'after must not name a norm, got {name!r} ({kind}): '
-                    'name the module around it or what follows it'
+                    f'after must not name a norm, got {named[module][0]!r} '
+                    f'({type(module).__name__}): name the module around it or what follows it'
                 )
-        return matches
+        return [named[module][0] for module in matches]
 
     def _add_after(self, name: str, cfg: dict, widths: dict) -> None:
         found = sorted(widths.get(name, ()), key=str)
@@ -163,8 +208,10 @@ class Attend(Front, AddedParts):
         self.attend[unused_name(self.attend, f'{name.replace(".", "_")}_{abbr}')] = gate
         self.get_submodule(name).register_forward_hook(partial(gate_output, gate))
 
-    def _add_to_levels(self, rule: dict, outputs: list) -> None:
-        levels = rule.get('levels', range(len(outputs)))
+    def _add_to_levels(self, rule: dict, trial: Trial) -> None:
+        outputs = trial.outputs
+        every = [level for level in range(len(outputs)) if level not in trial.passed]
+        levels = rule.get('levels', every)
         for level in levels if isinstance(levels, Sequence) and levels else [None]:
             if isinstance(level, bool) or level not in range(len(outputs)):
                 raise ValueError(
@@ -182,12 +229,59 @@ class Attend(Front, AddedParts):
             self._level_gates.append((level, key))
 
 
+def _config(wrapped, kwargs: dict) -> dict:
+    """The network's own config.
+
+    What a detector puts beside its head's config (``train_cfg``, ``test_cfg``) goes in as well.
+    """
+    if not isinstance(wrapped, dict):
+        return dict(kwargs, type=wrapped)
+    twice = sorted(set(wrapped) & set(kwargs))
+    if twice:
+        raise ValueError(f'wrapped holds {twice[0]!r} already, got another one beside it')
+    return {**wrapped, **kwargs}
+
+
+def _build(cfg: dict) -> nn.Module:
+    """Build a network, whatever framework has its type, repaired where that needs it."""
+    kind = _with_scope(cfg['type'])
+    found = ROOT_MODELS.get(kind) if isinstance(kind, str) else kind
+    name = f'{getattr(found, "__module__", "")}.{getattr(found, "__name__", "")}'
+    return ROOT_MODELS.build(dict(cfg, type=_REPAIRED.get(name, kind)))
+
+
+def _with_scope(kind):
+    """A type's name with its scope: that of the runner, or of the framework that has it."""
+    if not isinstance(kind, str) or '.' in kind:
+        return kind
+    with ROOT_MODELS.switch_scope_and_registry(None) as registry:
+        registries = [registry]
+    for host in ('mmdet', 'mmpretrain'):
+        if not host_problem(host):
+            registries.append(importlib.import_module(f'{host}.registry').MODELS)
+    for registry in registries:
+        registry.import_from_location()
+        if kind in registry.module_dict:
+            return f'{registry.scope}.{kind}'
+    names = [name for registry in registries for name in registry.module_dict]
+    raise ValueError(
+        f'wrapped must be the type of a registered network, got {kind!r}'
+        f'{did_you_mean(kind, names)}'
+    )
+
+
 def _check(rule: dict) -> None:
     """A rule has the keys of one of the three kinds."""
     if isinstance(rule, dict) and 'conv' in rule:
         check_keys(rule, ('conv', 'replace'), 'replace')
     else:
         check_keys(rule, ('gate', 'after') if 'after' in rule else ('gate', 'levels'), 'gate')
+
+
+def _match_modules(patterns: str | Sequence, named: dict) -> list:
+    """The modules of ``{module: names}`` one of whose names matches."""
+    names = {name: module for module, names in named.items() for name in names}
+    return list(dict.fromkeys(names[name] for name in _match(patterns, names)))
 
 
 def _match(patterns: str | Sequence, names: Iterable) -> list:
@@ -200,48 +294,3 @@ def _match(patterns: str | Sequence, names: Iterable) -> list:
             f'after and replace must be regular expressions, got {patterns!r}: {error}'
         ) from error
     return [name for name in names if any(c.fullmatch(name) for c in compiled)]
-
-
-def _default_sample(net: nn.Module, cfg: dict):
-    """Input shapes for the trial run from ``in_channels``, the network's or its config's."""
-    cfg = cfg['wrapped'] if isinstance(cfg['wrapped'], dict) else cfg
-    channels = cfg.get('in_channels', getattr(net, 'in_channels', None))
-    if isinstance(channels, Sequence):
-        return [(c, max(64 >> i, 1), max(64 >> i, 1)) for i, c in enumerate(channels)]
-    if hasattr(net, 'loss'):  # a head
-        return [(cfg['in_channels'], 64, 64)]
-    return (cfg.get('in_channels', 3), 64, 64)
-
-
-def _trial(net: nn.Module, sample, names: set) -> tuple[dict, list]:
-    """Run the network once and note the widths behind the named modules and of the outputs.
-
-    Returns:
-        ``{name: {width, ...}}`` and the width of every output, where anything but an
-        ``(N, C, H, W)`` map is described by a string instead.
-    """
-    like = next(net.parameters())
-    maps = [
-        torch.zeros(1, *shape, device=like.device, dtype=like.dtype)
-        for shape in ([sample] if isinstance(sample[0], int) else sample)
-    ]
-    widths = {name: set() for name in names}
-    watched = {name: net.get_submodule(name) for name in names}
-    try:
-        with eval_mode(net), hooks(watched, partial(_note_width, widths)), torch.no_grad():
-            outs = net(maps[0] if isinstance(sample[0], int) else tuple(maps))
-    except Exception as error:
-        raise ValueError(
-            f'sample must be an input {net._host_class.__name__} can take, got {sample}: {error}'
-        ) from error
-    return widths, [_width(out) for out in ([outs] if isinstance(outs, Tensor) else outs)]
-
-
-def _note_width(widths: dict, name: str, module: nn.Module, inputs: tuple, output) -> None:
-    widths[name].add(_width(output))
-
-
-def _width(output):
-    if isinstance(output, Tensor):
-        return output.shape[1] if output.dim() == 4 else f'a {tuple(output.shape)} tensor'
-    return f'a {type(output).__name__}'

@@ -67,21 +67,27 @@ class AttentionResNet(AddedParts, ResNet):
         depth: 18, 34, 50, 101 or 152.
         attention: the rules.
         conv2: config of the convolution that replaces the 3x3 of the blocks, such as
-            ``dict(type='mmattn.AWConv2d')``; it starts with the weights of the plain one.
+            ``dict(type='mmattn.AWConv2d')``; it starts with the weights of the plain one. Where
+            ``conv_cfg`` standardises weights (``ConvWS``), an AW-convolution attends to the
+            standardised ones.
         conv2_stages: as ``stages`` above.
         basic_convs: which of the two 3x3 convolutions of a basic block ``conv2`` replaces.
         groups: of the 3x3 in a bottleneck (ResNeXt).
         base_width: of a group, when ``groups > 1``.
         attention_norm_eval: keep the new norms in eval mode, as ``norm_eval`` does the others.
-        kwargs: every other argument of mmdet's ResNet except ``plugins``.
+        kwargs: every other argument of mmdet's ResNet. Its ``plugins`` (GCNet's configs) stay
+            where they are and run before a gate of ``attention`` at the same position; gates and
+            convolutions of mmattn that come by ``plugins`` or ``conv_cfg`` are new parameters
+            too and not frozen.
 
     Shape: ``(N, in_channels, H, W)`` -> tuple of ``(N, C_i, H_i, W_i)``, one for each entry of
     ``out_indices``.
 
     Raises:
         ValueError: an unknown position or key, a stage or block out of range, a position a basic
-            block does not have, a gate that changes the shape, ``plugins`` given, ``groups`` with
-            basic blocks, ``conv2`` where ``dcn`` is, a type without its scope.
+            block does not have, a gate that changes the shape, ``plugins`` or ``groups`` with
+            basic blocks, ``conv2`` where a deformable or another special convolution is, a type
+            without its scope.
         TypeError: a rule, a gate or ``conv2`` is no dict.
     """
 
@@ -101,10 +107,12 @@ class AttentionResNet(AddedParts, ResNet):
     ) -> None:
         if depth not in self.arch_settings:
             raise ValueError(f'depth must be one of {sorted(self.arch_settings)}, got {depth!r}')
-        if kwargs.pop('plugins', None) is not None:
+        if kwargs.get('plugins') is None:
+            kwargs.pop('plugins', None)
+        elif self.arch_settings[depth][0] is BasicBlock:
             raise ValueError(
-                'AttentionResNet takes its gates as attention=[dict(gate=..., position=...)], '
-                'got plugins'
+                f'plugins must be left out at depth {depth}, whose basic blocks have no slot for '
+                'them: write attention=[dict(gate=..., position=...)]'
             )
         if groups > 1 and self.arch_settings[depth][0] is BasicBlock:
             raise ValueError(f'groups must be 1 for depth {depth}, got {groups}')
@@ -112,6 +120,7 @@ class AttentionResNet(AddedParts, ResNet):
         super().__init__(depth, **kwargs)
         self.attention_norm_eval = attention_norm_eval
         plain = self._names()
+        self._adopt()
         if conv2 is not None:
             self._replace_3x3(conv2, _stages('conv2_stages', conv2_stages, self), basic_convs)
         check_rules(attention)
@@ -154,7 +163,7 @@ class AttentionResNet(AddedParts, ResNet):
                 raise ValueError(f'conv2_stages must not meet stage_with_dcn, got stage {stage}')
             for block in self._stage(stage):
                 for name in names:
-                    replace_conv(block, name, cfg)
+                    replace_conv(block, [name], cfg, 'conv2')
 
     def _add(self, rule: dict) -> None:
         check_keys(rule, ('gate', 'position', 'stages', 'blocks'), 'gate')

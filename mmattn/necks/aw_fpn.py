@@ -3,6 +3,7 @@
 from mmcv.cnn import ConvModule, build_plugin_layer
 from mmdet.models.necks import FPN
 
+from mmattn.convs.over import attend_over, can_attend_over
 from mmattn.registry import MODELS
 
 __all__ = ['AWFPN']
@@ -29,16 +30,22 @@ class AWFPN(FPN):
         in_channels: widths of the backbone's maps.
         out_channels: width of the pyramid.
         num_outs: number of output maps.
-        conv_cfg: the convolution of all lateral and output layers; ``None`` for the plain one.
+        conv_cfg: the convolution of all lateral and output layers, an attention convolution;
+            ``None`` for the plain one. Weight standardisation that the neck's config brings
+            (``dict(type='ConvWS')``) stays, and AW-convolution attends to the standardised
+            weights.
         gate_cfg: a gate such as ``dict(type='mmattn.SE')``, or ``None``; it gets the width of
             its convolution's input.
+        over_cfg: options of that AW-convolution over standardised weights, such as
+            ``dict(init='identity')``.
         kwargs: every other argument of mmdet's FPN.
 
     Shape: tuple of ``(N, in_channels[i], H_i, W_i)`` -> tuple of ``num_outs`` maps
     ``(N, out_channels, H_i, W_i)``.
 
     Raises:
-        ValueError: an option of the convolution or the gate is out of range.
+        ValueError: an option of the convolution or the gate is out of range; ``conv_cfg`` is a
+            convolution that attention cannot stand over.
     """
 
     def __init__(
@@ -48,13 +55,27 @@ class AWFPN(FPN):
         num_outs: int,
         conv_cfg: dict | None = dict(type='mmattn.AWConv2d'),  # noqa: B006 (never changed)
         gate_cfg: dict | None = None,
+        over_cfg: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(in_channels, out_channels, num_outs, conv_cfg=conv_cfg, **kwargs)
+        self._attend_to_standardised(conv_cfg, over_cfg or {})
         if gate_cfg is not None:
             for layer in (*self.lateral_convs, *self.fpn_convs):
                 layer.gate = build_plugin_layer(gate_cfg, in_channels=layer.in_channels)[1]
                 layer.register_forward_pre_hook(_gate_input)
+
+    def _attend_to_standardised(self, conv_cfg: dict | None, options: dict) -> None:
+        """A convolution of the framework in ``conv_cfg`` gets attention on its weights."""
+        for layer in (*self.lateral_convs, *self.fpn_convs):
+            if can_attend_over(layer.conv):
+                attend_over(layer.conv, **options)
+            elif type(layer.conv).__module__.startswith('mmcv.ops'):
+                raise ValueError(
+                    'conv_cfg must be None, an attention convolution such as '
+                    "dict(type='mmattn.AWConv2d') or one that standardises weights, got "
+                    f'{conv_cfg!r}, over which attention cannot stand'
+                )
 
     def init_weights(self) -> None:
         done = self.is_init

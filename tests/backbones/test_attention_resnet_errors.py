@@ -83,7 +83,10 @@ def _foreign_gate():
             dict(conv2=dict(type='AWConv2d')),
             "conv must have a type with its scope, 'mmattn.AWConv2d', got 'AWConv2d'",
         ),
-        (dict(plugins=[dict(cfg=gate(), position='after_conv3')]), 'attention=.* got plugins'),
+        (
+            dict(depth=18, plugins=[dict(cfg=gate(), position='after_conv3')]),
+            r'plugins must be left out at depth 18, .* write attention=\[dict\(gate',
+        ),
         (dict(depth=18, groups=32), 'groups must be 1 for depth 18, got 32'),
         (dict(depth=18, conv2=AW, basic_convs=(3,)), r'basic_convs must be a list .* got \(3,\)'),
         (dict(conv2=dict(type='mmattn.SE')), "conv must be a convolution, got 'mmattn.SE'"),

@@ -148,7 +148,26 @@ def test_the_config_is_left_as_it_was():
     assert gate == GATES['se']
 
 
+def test_weight_standardisation_of_the_neck_is_kept():
+    """A config's own conv_cfg comes along when only the type is exchanged."""
+    cfg = dict(conv_cfg=dict(type='ConvWS'))
+    plain = FPN(SMALL, 16, 4, **cfg)
+    neck = build(over_cfg=dict(init='identity'), **cfg)
+    missing, unexpected = neck.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected and all('.conv.branch.' in k or k.endswith('gamma') for k in missing)
+    x = [m.double() for m in maps()]  # standardised weights are large
+    for ours, theirs in zip(neck.double()(x), plain.double()(x), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    paper = build(**cfg)
+    convs = [m for m in paper.modules() if isinstance(m, AWConv2d)]
+    assert len(convs) == 6 and all(conv.gamma is None for conv in convs)
+    paper.load_state_dict(plain.state_dict(), strict=False)
+    assert (paper.double()(x)[0] - plain(x)[0]).abs().max() > 1e-2
+
+
 def test_bad_options():
+    with pytest.raises(ValueError, match=r"conv_cfg must be None, an attention .*'DCNv2'"):
+        build(conv_cfg=dict(type='DCNv2'))
     with pytest.raises(ValueError, match='reduction must be >= 1, got 0'):
         build(conv_cfg=dict(type='mmattn.AWConv2d', reduction=0))
     with pytest.raises(ValueError, match='reduction must be >= 1, got 0'):
