@@ -2,6 +2,7 @@
 
 import importlib
 
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
 from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
@@ -10,7 +11,7 @@ from mmengine.registry import Registry
 from mmattn.core.hosts import host_problem
 from mmattn.core.names import did_you_mean
 
-__all__ = ['HOOKS', 'METRICS', 'MODELS']
+__all__ = ['DATASETS', 'HOOKS', 'METRICS', 'MODELS']
 
 # Where the modules are. Those of a host that is absent say so when a name of theirs is used.
 _LOCATIONS = [
@@ -56,4 +57,8 @@ METRICS = _Registry(
     parent=MMENGINE_METRICS,
     scope='mmattn',
     locations=[] if host_problem('mmdet') else ['mmattn.evaluation.coco_metric'],
+)
+
+DATASETS = _Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='mmattn', locations=['mmattn.data.splits']
 )

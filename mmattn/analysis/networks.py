@@ -7,7 +7,6 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from mmattn.backbones import AttentionResNet, ReportCNN, TDResNet
-from mmattn.backbones.report_cnn import report_stage
 from mmattn.backbones.td_resnet import PRESETS
 from mmattn.registry import MODELS
 
@@ -137,9 +136,7 @@ def _sized(gate: dict | list, side: int) -> dict:
 
 def three_stages() -> nn.Module:
     """The report's network with the third stage that its code makes and never runs."""
-    net = ReportCNN()
-    net.stage3 = report_stage(128, 256)
-    return Classifier(net, 512, 10)
+    return Classifier(ReportCNN(idle_stage=True), 512, 10)
 
 
 def td_resnet(preset: str) -> nn.Module:

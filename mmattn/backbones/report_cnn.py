@@ -7,44 +7,61 @@ from torch import Tensor, nn
 
 from mmattn.registry import MODELS
 
-__all__ = ['ReportCNN', 'report_stage']
+__all__ = ['ReportCNN']
+
+_HIDDEN = {2: 128 * 6 * 6, 3: 256 * 2 * 2}  # numbers that leave the last stage, by stages
 
 
 @MODELS.register_module()
 class ReportCNN(BaseModule):
-    """Four 3x3 convolutions in two stages and a hidden layer, for 32 x 32 pictures.
+    r"""Two 3x3 convolutions a stage, two or three stages and a hidden layer, for 32 x 32 images.
 
-    Paper: Attention Mechanisms for Image Classification (course report, 2023), "CNN". Attention
-    comes by :class:`Attend`, behind a convolution and before its ReLU and norm:
-    ``dict(gate=dict(type='mmattn.ECA', kernel_size=3), after=r'stage\\d\\.conv\\d')``.
+    Paper: Attention Mechanisms for Image Classification (course report, 2023), "CNN" and "CNN
+    with three hidden layers" (``stages=3``). Attention comes by :class:`Attend` with
+    ``sample=(3, 32, 32)``, after a convolution and before its ReLU and norm:
+    ``dict(gate=dict(type='mmattn.ECA', kernel_size=3), after=r'stage\d\.conv\d')``. Every row
+    of the report is in configs/autoencoder_report.
 
-    Differs from the paper: no ReLU behind the last layer (a head adds that layer and the softmax;
-    the report's code has ReLU and softmax in front of a loss that applies softmax again).
+    Differs from the paper: nothing with ``idle_stage``. The published code builds the third stage
+    of "three hidden layers" and never runs it: ``stages=2, idle_stage=True`` is that network, with
+    the parameters the report prints.
 
     Args:
+        stages: 2 or 3; the stages are 64, 128 and 256 wide.
+        idle_stage: hold the parameters of one more stage that never runs.
         init_cfg: default: normal weights after Kaiming, biases 0, as the report.
 
     Shape: ``(N, 3, 32, 32)`` -> tuple of one ``(N, 512)`` vector.
 
     Raises:
-        ValueError: a picture that is not 32 x 32.
+        ValueError: an image that is not 32 x 32, ``stages`` not 2 or 3.
     """
 
-    def __init__(self, init_cfg: dict | list | None = None) -> None:
+    def __init__(
+        self, stages: int = 2, idle_stage: bool = False, init_cfg: dict | list | None = None
+    ) -> None:
         rule = dict(type='Kaiming', layer=['Conv2d', 'Linear'], mode='fan_in')
         super().__init__(init_cfg or rule)
-        self.stage1 = report_stage(3, 64)
-        self.stage2 = report_stage(64, 128)
-        self.hidden = nn.Sequential(nn.Flatten(), nn.Linear(4608, 512), nn.ReLU(), nn.Dropout(0.5))
+        if stages not in _HIDDEN:
+            raise ValueError(f'stages must be 2 or 3, got {stages!r}')
+        widths = (3, 64, 128, 256, 512)
+        for stage in range(1, stages + 1 + idle_stage):
+            setattr(self, f'stage{stage}', _stage(*widths[stage - 1 : stage + 1]))
+        self.stages = stages
+        self.hidden = nn.Sequential(
+            nn.Flatten(), nn.Linear(_HIDDEN[stages], 512), nn.ReLU(), nn.Dropout(0.5)
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
         if x.shape[2:] != (32, 32):
-            raise ValueError(f'x must be pictures of 32 x 32, got {tuple(x.shape[2:])}')
-        return (self.hidden(self.stage2(self.stage1(x))),)
+            raise ValueError(f'x must be images of 32 x 32, got {tuple(x.shape[2:])}')
+        for stage in range(1, self.stages + 1):
+            x = getattr(self, f'stage{stage}')(x)
+        return (self.hidden(x),)
 
 
-def report_stage(in_channels: int, out_channels: int) -> nn.Sequential:
-    """convolution - ReLU - norm twice (the second without padding), pooling, dropout."""
+def _stage(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Build convolution - ReLU - norm twice (then without padding), pooling, dropout."""
     layers = OrderedDict(
         conv1=nn.Conv2d(in_channels, out_channels, 3, padding=1),
         relu1=nn.ReLU(),

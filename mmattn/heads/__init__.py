@@ -2,7 +2,7 @@
 
 from mmattn.core.hosts import require_host
 
-_HOSTS = {'LearnToPayHead': 'mmpretrain', 'SSDHead': 'mmdet'}
+_HOSTS = {'LearnToPayHead': 'mmpretrain', 'ReportHead': 'mmpretrain', 'SSDHead': 'mmdet'}
 _problems = {}
 
 try:
@@ -11,6 +11,7 @@ except ImportError as error:
     _problems['mmpretrain'] = error
 else:
     from mmattn.heads.learn_to_pay_head import LearnToPayHead
+    from mmattn.heads.report_head import ReportHead
 
 try:
     require_host('mmdet')
@@ -19,7 +20,7 @@ except ImportError as error:
 else:
     from mmattn.heads.ssd_head import SSDHead
 
-__all__ = ['LearnToPayHead', 'SSDHead']
+__all__ = ['LearnToPayHead', 'ReportHead', 'SSDHead']
 
 
 def __getattr__(name: str):
