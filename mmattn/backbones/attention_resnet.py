@@ -23,7 +23,7 @@ from mmattn.backbones._insert import (
 from mmattn.core.names import listed
 from mmattn.registry import MODELS
 
-__all__ = ['AttentionResNet']
+__all__ = ['AttentionResNet', 'add_to_block', 'positions_in']
 
 _IN_BLOCK = {
     BasicBlock: ('after_conv1', 'before_norm2', 'after_conv2', 'after_add'),
@@ -188,7 +188,7 @@ class AttentionResNet(AddedParts, ResNet):
             return
         for stage, indices in _places(rule.get('stages'), blocks, self).items():
             for index in indices:
-                _add_to_block(self._stage(stage)[index], position, rule['gate'])
+                add_to_block(self._stage(stage)[index], position, rule['gate'])
 
     def _stage(self, stage: int) -> ResLayer:
         return getattr(self, self.res_layers[stage])
@@ -234,8 +234,35 @@ def _out_channels(block: nn.Module) -> int:
     return (block.conv2 if isinstance(block, BasicBlock) else block.conv3).out_channels
 
 
-def _add_to_block(block: nn.Module, position: str, cfg: dict) -> None:
-    """Build a gate for one position of a block and see to it that it runs."""
+def positions_in(block: nn.Module) -> tuple[str, ...]:
+    """The positions a block has for :func:`add_to_block`, whatever network it is in.
+
+    Blocks derived from mmdet's (Res2Net, RegNet, ResNeSt, HRNet, ...) have them where they kept
+    the convolution in question; a block of another kind has none.
+    """
+    widths = {i: hasattr(getattr(block, f'conv{i}', None), 'out_channels') for i in (1, 2, 3)}
+    if isinstance(block, Bottleneck):
+        inside = [f'after_conv{i}' for i in (1, 2, 3) if widths[i]]
+        if widths[2] and not hasattr(block, 'trident_dilations'):
+            inside.insert(1, 'before_norm2')
+    elif isinstance(block, BasicBlock):
+        inside = ['after_conv1', 'before_norm2']
+        inside += ['after_conv2'] if type(block) in (BasicBlock, _BasicBlock) else []
+    else:
+        return ()
+    return (*inside, 'after_add')
+
+
+def add_to_block(block: nn.Module, position: str, cfg: dict) -> None:
+    """Build a gate for one position of a block and see to it that it runs.
+
+    Args:
+        block: one of mmdet's, or of a class derived from it.
+        position: one of :func:`positions_in`.
+        cfg: the gate's config.
+    """
+    if type(block) is BasicBlock:
+        block.__class__ = _BasicBlock
     if position == 'after_add':
         channels = _out_channels(block)
     else:
