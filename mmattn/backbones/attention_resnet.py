@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
+from mmcv.cnn import build_conv_layer
 from mmdet.models.backbones import resnext
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmdet.models.layers import ResLayer
@@ -74,6 +75,7 @@ class AttentionResNet(AddedParts, ResNet):
         basic_convs: which of the two 3x3 convolutions of a basic block ``conv2`` replaces.
         groups: of the 3x3 in a bottleneck (ResNeXt).
         base_width: of a group, when ``groups > 1``.
+        cifar_stem: a 3x3 convolution without stride and no max-pooling, for images of 32 x 32.
         attention_norm_eval: keep the new norms in eval mode, as ``norm_eval`` does the others.
         kwargs: every other argument of mmdet's ResNet. Its ``plugins`` (GCNet's configs) stay
             where they are and run before a gate of ``attention`` at the same position; gates and
@@ -102,6 +104,7 @@ class AttentionResNet(AddedParts, ResNet):
         basic_convs: Sequence = (1, 2),
         groups: int = 1,
         base_width: int = 4,
+        cifar_stem: bool = False,
         attention_norm_eval: bool = False,
         **kwargs,
     ) -> None:
@@ -116,6 +119,7 @@ class AttentionResNet(AddedParts, ResNet):
             )
         if groups > 1 and self.arch_settings[depth][0] is BasicBlock:
             raise ValueError(f'groups must be 1 for depth {depth}, got {groups}')
+        self._cifar_stem = cifar_stem
         self._groups = dict(groups=groups, base_width=base_width) if groups > 1 else {}
         super().__init__(depth, **kwargs)
         self.attention_norm_eval = attention_norm_eval
@@ -127,6 +131,13 @@ class AttentionResNet(AddedParts, ResNet):
         for rule in attention:
             self._add(rule)
         self._remember(plain)
+
+    def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
+        super()._make_stem_layer(in_channels, stem_channels)
+        if self._cifar_stem:
+            options = dict(kernel_size=3, padding=1, bias=False)
+            self.conv1 = build_conv_layer(self.conv_cfg, in_channels, stem_channels, **options)
+            self.maxpool = nn.Identity()
 
     def train(self, mode: bool = True) -> 'AttentionResNet':
         super().train(mode)
