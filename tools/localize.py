@@ -176,7 +176,7 @@ def with_names(classifier: Classifier, synsets: str, count: int) -> Classifier:
     """Give the classifier the class names of a file."""
     if not os.path.isfile(synsets):
         raise ValueError(f'synsets: {synsets} does not exist')
-    names = read_synsets(synsets)[1]
+    names = read_synsets(synsets).names
     if len(names) != count:
         raise ValueError(
             f'synsets: {synsets} names {len(names)} classes and the classifier has {count}'
@@ -294,7 +294,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "blocks, got 'all'"
             )
         annotations = load_annotations(
-            args.annotations, args.images, args.format, args.synsets, args.split, classes
+            args.annotations,
+            args.images,
+            args.format,
+            args.synsets,
+            args.split,
+            classes,
+            classifier.classes,
         )
         if get_dist_info()[0] == 0 or not args.allow_missing:
             report_problems(annotations, args.allow_missing, work_dir)

@@ -13,10 +13,10 @@ from mmengine.logging import print_log
 
 from mmattn.core.names import closest, did_you_mean
 from mmattn.data.checks import (
-    broken_picture_sentence,
+    broken_image_sentence,
     check_data,
-    find_broken_pictures,
-    picture_paths,
+    find_broken_images,
+    image_paths,
 )
 from mmattn.insertion import add_attention, read_config, report, start_of
 
@@ -319,11 +319,11 @@ def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ())
     """
     text = str(error)
     if found := re.search(r'failed to load image: (.+)', text):
-        return broken_picture_sentence(found[1].strip(), 'it is no picture that can be decoded')
+        return broken_image_sentence(found[1].strip(), 'it is no picture that can be decoded')
     if 'imdecode' in text and cfg is not None:
-        broken = find_broken_pictures(picture_paths(cfg, splits))
+        broken = find_broken_images(image_paths(cfg, splits))
         if broken:
-            return broken_picture_sentence(*next(iter(broken.items())))
+            return broken_image_sentence(*next(iter(broken.items())))
     if found := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
         hint = did_you_mean(found[2], _arguments(found[1], cfg))
         return f'the config gives {found[1]} an argument it does not have: {found[2]!r}{hint}'

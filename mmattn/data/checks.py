@@ -1,83 +1,112 @@
 """Look at the configured data before a run, and say in one sentence what is wrong.
 
-The host's own answers to bad data are an assertion without the file, an infinite loss, labels
-that are silently dropped, or nothing. Here each finding names the file and the way out. A finding
-that makes the run meaningless raises; one that a person should know of comes back as text.
+mmdet's own answers to bad data are an assertion without the file, an infinite loss, labels that
+are silently dropped, or nothing. Here each finding names the file and the way out. A finding that
+makes the run meaningless raises; one that a person should know of comes back as text.
 """
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from mmattn.data.coco import CocoLayout
+from mmengine.config import Config
+
+from mmattn.data.coco_checks import CocoLayout
 from mmattn.data.config import is_local, leaves, open_dataset
-from mmattn.data.evaluator import check_evaluator, check_num_classes
-from mmattn.data.images import broken_picture_sentence, find_broken_pictures
-from mmattn.data.voc import VocLayout
+from mmattn.data.decode import broken_image_sentence, find_broken_images
+from mmattn.data.evaluator import check_evaluator, evaluated_files
+from mmattn.data.layout import Layout
+from mmattn.data.model import check_num_classes, check_start
+from mmattn.data.voc_checks import VocLayout
 
-__all__ = ['broken_picture_sentence', 'check_data', 'find_broken_pictures', 'picture_paths']
+__all__ = ['broken_image_sentence', 'check_data', 'find_broken_images', 'image_paths']
 
 
-def check_data(cfg, splits=('train', 'val')) -> list[str]:
-    """Check the data sets of a config.
+def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> list[str]:
+    """Check the data sets of a config, and how its model starts.
 
     Args:
-        cfg (mmengine.Config): The whole config.
+        cfg: The whole config.
         splits: Which of ``train``, ``val`` and ``test`` to look at.
 
     Returns:
-        list[str]: What a person should know but what does not stop a run.
+        What a person should know but what does not stop a run.
 
     Raises:
-        FileNotFoundError: An annotation file, a picture folder or pictures are missing.
+        FileNotFoundError: An annotation file, an image folder or images are missing.
         ValueError: Anything else that makes a run meaningless; the text names file and remedy.
     """
-    notes = []
+    notes: list[str] = []
+    trained: list[str] = []
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is None:
             continue
+        evaluated = evaluated_files(cfg, split) if split != 'train' else {}
+        classes: list[str] = []
+        image_ids: set = set()
         for where, dataset_cfg in leaves(loader.get('dataset'), f'{split}_dataloader.dataset'):
             dataset = open_dataset(dataset_cfg, where, cfg.get('default_scope') or 'mmengine')
-            if dataset is not None:
-                notes += _check_dataset(dataset, dataset_cfg, where)
-                notes += check_num_classes(cfg, dataset, where)
-        if split != 'train':
-            notes += check_evaluator(cfg, split)
+            if dataset is None:
+                continue
+            classes = list(dataset.metainfo.get('classes') or [])
+            notes += check_num_classes(cfg, dataset, where)
+            readers = evaluated.pop(os.path.abspath(dataset.ann_file), ())
+            layout = _open_layout(dataset, dataset_cfg, where, readers)
+            if layout is not None:
+                notes += layout.check()
+                image_ids |= layout.image_ids()
+            if split == 'train':
+                trained = classes
+            else:
+                _compare_classes(trained, classes, where)
+        if split == 'train':
+            notes += check_start(cfg)
+        else:
+            notes += check_evaluator(cfg, split, evaluated, classes, image_ids)
     return list(dict.fromkeys(notes))
 
 
-def picture_paths(cfg, splits=('train', 'val')) -> list[str]:
-    """Every picture of the configured data sets that lies in a local file."""
+def image_paths(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> list[str]:
+    """Find every image of the configured data sets that lies in a local file."""
     paths = []
     for split in splits:
         loader = cfg.get(f'{split}_dataloader') or {}
         for where, dataset_cfg in leaves(loader.get('dataset'), split):
             dataset = open_dataset(dataset_cfg, where, cfg.get('default_scope') or 'mmengine')
-            reader = find_reader(dataset)
-            if reader is not None and is_local(dataset):
-                paths += reader(dataset, dataset_cfg, where).pictures()
+            layout = None if dataset is None else _open_layout(dataset, dataset_cfg, where)
+            if layout is not None:
+                paths += layout.paths()
     return list(dict.fromkeys(paths))
 
 
-def find_reader(dataset):
-    """The class below that reads what this data set reads; None for a layout unknown here."""
+def _open_layout(
+    dataset: Any, dataset_cfg: Any, where: str, readers: Sequence[str] = ()
+) -> Layout | None:
+    """The layout that this data set reads; None for one that is not local or not known here."""
     from mmdet.datasets import CocoDataset, XMLDataset
 
-    if dataset is None:
-        return None
-    load = type(dataset).load_data_list
-    if load is CocoDataset.load_data_list:
-        return CocoLayout
-    return VocLayout if load is XMLDataset.load_data_list else None
-
-
-def _check_dataset(dataset, dataset_cfg, where: str) -> list[str]:
     if not is_local(dataset):
-        return []
+        return None
     if dataset.ann_file and not Path(dataset.ann_file).is_file():
         raise FileNotFoundError(
             f'{where}: the annotation file {dataset.ann_file} does not exist; '
             'set data_root and ann_file of this data set to where it lies (relative paths start '
             f'at {Path.cwd()})'
         )
-    reader = find_reader(dataset)
-    return reader(dataset, dataset_cfg, where).check() if reader else []
+    load = type(dataset).load_data_list
+    if load is CocoDataset.load_data_list:
+        return CocoLayout(dataset, dataset_cfg, where, readers)
+    if load is XMLDataset.load_data_list:
+        return VocLayout(dataset, dataset_cfg, where, readers)
+    return None
+
+
+def _compare_classes(trained: list[str], classes: list[str], where: str) -> None:
+    """Refuse names that a trained label would be exchanged for in the evaluation."""
+    if trained != classes and set(trained) == set(classes):
+        raise ValueError(
+            f'{where}: the classes {tuple(classes)} are those of the training in another order, '
+            f'so labels would be exchanged: write {tuple(trained)}'
+        )

@@ -1,142 +1,170 @@
-"""COCO's layout."""
+"""COCO's JSON, read and checked once for the training and for localization."""
 
-import os
-from collections import Counter
-from collections.abc import Mapping
+from codecs import BOM_UTF8
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from mmattn.core.names import closest, shorten
 from mmattn.core.text import read_json
-from mmattn.data.layout import Layout
+from mmattn.data.entries import Entry, Source
+from mmattn.data.fields import COCO, LOCALIZATION, Fault, read_fields
+from mmattn.data.values import show
 
-__all__ = ['CocoLayout']
+__all__ = ['Coco', 'coco_entries', 'read_coco']
 
 
-class CocoLayout(Layout):
-    """COCO's layout, as mmdet's CocoDataset reads it."""
+@dataclass(frozen=True)
+class Coco:
+    """A file in COCO's layout.
 
-    def __init__(self, dataset, dataset_cfg, where: str) -> None:
-        super().__init__(dataset, dataset_cfg, where)
-        self.content = self._read()
+    Args:
+        path: The file.
+        images: As in the file.
+        annotations: As in the file.
+        categories: As in the file.
+        faults: What cannot be used, ``{(group, place in it): faults}``.
+    """
 
-    def _read(self) -> dict:
-        try:
-            content = read_json(self.ann_file)
-        except ValueError as error:
-            raise ValueError(f'{self.where}: {error}') from error
-        for key in ('images', 'annotations', 'categories'):
-            if not isinstance(content, dict) or not isinstance(content.get(key), list):
-                near = closest(key, content, 1) if content else []
-                hint = f' (it has {near[0]!r})' if near else ''
-                raise ValueError(
-                    f'{self.where}: {self.ann_file} must hold a list {key!r} as COCO does{hint}'
-                )
-        return content
+    path: str
+    images: list
+    annotations: list
+    categories: list
+    faults: dict[tuple[str, int], list[Fault]]
 
-    def pictures(self) -> list[str]:
-        root = self.dataset.data_prefix.get('img', '')
-        return [os.path.join(root, image['file_name']) for image in self.content['images']]
 
-    def check(self) -> list[str]:
-        self._check_fields()
-        self._check_categories()
-        self.refuse_empty(self._kept(), len(self.content['images']))
-        self.check_pictures()
-        return self._boxes_note()
+def read_coco(path: str, readers: Set[str], unlabeled: bool = False) -> Coco:
+    """Read a COCO file and check every field that the readers look at.
 
-    def _check_fields(self) -> None:
-        needed = dict(
-            images=('id', 'file_name', 'width', 'height'),
-            annotations=('id', 'image_id', 'category_id', 'bbox', 'area'),
-            categories=('id', 'name'),
+    Args:
+        path: The file.
+        readers: Of :mod:`mmattn.data.fields`.
+        unlabeled: Whether the file may have no ``annotations``, as COCO's test-dev.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not JSON, or not COCO's lists.
+    """
+    if LOCALIZATION not in readers and _starts_with_bom(path):
+        raise ValueError(
+            f'{path} starts with a byte order mark, which mmdet cannot read: save it as UTF-8 '
+            'without BOM'
         )
-        for group, names in needed.items():
-            for i, entry in enumerate(self.content[group]):
-                for name in names:
-                    if name not in entry:
-                        near = closest(name, entry, 1)
-                        hint = f'; it has {near[0]!r}' if near else ''
-                        raise ValueError(
-                            f'{self.where}: {self.ann_file}: {group}[{i}] has no {name!r}{hint}'
-                        )
-            ids = Counter(entry['id'] for entry in self.content[group])
-            twice = [str(i) for i, count in ids.items() if count > 1]
-            if twice:
-                raise ValueError(
-                    f'{self.where}: {self.ann_file}: ids of {group} must differ, these occur more '
-                    f'than once: {shorten(twice)}'
-                )
-
-    def _check_categories(self) -> None:
-        names = [category['name'] for category in self.content['categories']]
-        absent = [name for name in self.classes if name not in names]
-        if absent:
-            raise ValueError(
-                f'{self.where}: the classes {shorten(absent)} are not among the categories of '
-                f'{self.ann_file}, which are {shorten(names, 20)}; set '
-                'metainfo=dict(classes=(...)) of this data set to names from the file'
-            )
-        in_file_order = [name for name in names if name in self.classes]
-        if in_file_order != self.classes:
-            raise ValueError(
-                f'{self.where}: mmdet numbers the classes in the order of {self.ann_file}, so the '
-                f'names would be exchanged; write them in that order: {tuple(in_file_order)}'
-            )
-        known = {category['id'] for category in self.content['categories']}
-        wrong = Counter(
-            a['category_id'] for a in self.content['annotations'] if a['category_id'] not in known
-        )
-        if wrong:
-            raise ValueError(
-                f'{self.where}: {self.ann_file}: {sum(wrong.values())} boxes have a category_id '
-                f'that no category has: {shorten(map(str, sorted(wrong)))}; the categories have '
-                f'the ids {shorten(map(str, sorted(known)), 12)}'
-            )
-
-    def _kept(self) -> int:
-        images = self.content['images']
-        if self.filter_cfg.get('filter_empty_gt', False):
-            used = {c['id'] for c in self.content['categories'] if c['name'] in self.classes}
-            sizes = {image['id']: (image['width'], image['height']) for image in images}
-            full = {
-                a['image_id']
-                for a in self.content['annotations']
-                if a['category_id'] in used
-                and a['image_id'] in sizes
-                and not _is_dropped(a, *sizes[a['image_id']])
-            }
-            images = [image for image in images if image['id'] in full]
-        smallest = self.filter_cfg.get('min_size', 0)
-        return sum(min(image['width'], image['height']) >= smallest for image in images)
-
-    def _boxes_note(self) -> list[str]:
-        sizes = {
-            image['id']: (image['width'], image['height']) for image in self.content['images']
-        }
-        names = {image['id']: image['file_name'] for image in self.content['images']}
-        strangers = [a for a in self.content['annotations'] if a['image_id'] not in sizes]
-        dropped = [
-            a
-            for a in self.content['annotations']
-            if a['image_id'] in sizes and _is_dropped(a, *sizes[a['image_id']])
-        ]
-        notes = []
-        if strangers:
-            notes.append(
-                f'{self.where}: {self.ann_file}: {len(strangers)} boxes belong to pictures that '
-                f'are not listed, such as image_id {strangers[0]["image_id"]}; they are not used'
-            )
-        if dropped:
-            first = dropped[0]
-            notes.append(
-                f'{self.where}: {self.ann_file}: {len(dropped)} boxes are under one pixel or '
-                f'outside their picture and are not used, such as {first["bbox"]} (annotation id '
-                f'{first["id"]}) in {names[first["image_id"]]}'
-            )
-        return notes
+    content = read_json(path)
+    if not isinstance(content, Mapping):
+        raise ValueError(f'{path} must hold an object as COCO does, got {show(content)}')
+    if unlabeled and 'annotations' not in content:
+        content = dict(content, annotations=[])
+    for group in COCO:
+        if not isinstance(content.get(group), list):
+            near = closest(group, content, 1)
+            hint = f' (it has {near[0]!r})' if near and near[0] != group else ''
+            raise ValueError(f'{path} must hold a list {group!r} as COCO does{hint}')
+    groups = {group: content[group] for group in COCO}
+    faults: dict[tuple[str, int], list[Fault]] = defaultdict(list)
+    for group, index, field, text in _all_faults(groups, readers):
+        faults[group, index].append(_fault(path, groups, group, index, field, text))
+    return Coco(str(path), **groups, faults=dict(faults))
 
 
-def _is_dropped(annotation: Mapping, width: int, height: int) -> bool:
-    """Whether mmdet's CocoDataset leaves this box out."""
-    x, y, w, h = annotation['bbox']
-    inside = min(x + w, width) > max(x, 0) and min(y + h, height) > max(y, 0)
-    return w < 1 or h < 1 or annotation['area'] <= 0 or not inside
+def _starts_with_bom(path: str) -> bool:
+    with Path(path).open('rb') as file:
+        return file.read(len(BOM_UTF8)) == BOM_UTF8
+
+
+def _all_faults(groups: dict, readers: Set[str]) -> Iterator[tuple[str, int, str, str]]:
+    known = {}
+    for group, fields in COCO.items():
+        ids: dict[Any, int] = {}
+        for index, entry in enumerate(groups[group]):
+            _, bad = read_fields(entry, fields, readers)
+            for field, text in bad:
+                yield group, index, field, text
+            if not bad and 'id' in entry:
+                first = ids.setdefault(entry['id'], index)
+                if first != index:
+                    yield group, index, 'id', f'has the id {entry["id"]} of {group}[{first}] too'
+        known[group] = ids
+    yield from _name_faults(groups['categories'])
+    categories = known['categories']
+    for index, entry in enumerate(groups['annotations']):
+        number = entry.get('category_id') if isinstance(entry, Mapping) else None
+        if isinstance(number, int | float) and number not in categories:
+            have = shorten(map(str, sorted(categories)), 12)
+            text = f'category_id {number} is of no category; the categories have the ids {have}'
+            yield 'annotations', index, 'category_id', text
+
+
+def _name_faults(categories: list) -> Iterator[tuple[str, int, str, str]]:
+    names: dict[str, int] = {}
+    for index, entry in enumerate(categories):
+        name = entry.get('name') if isinstance(entry, Mapping) else None
+        if isinstance(name, str):
+            first = names.setdefault(name, index)
+            if first != index:
+                text = f'name {name!r} is the name of categories[{first}] too'
+                yield 'categories', index, 'name', text
+
+
+def _fault(path: str, groups: dict, group: str, index: int, field: str, text: str) -> Fault:
+    entry = groups[group][index]
+    number = entry.get('id') if isinstance(entry, Mapping) else None
+    place = f'{group}[{index}]'
+    if isinstance(number, int | str) and field != 'id':
+        place += f' (id {number})'
+    return Fault(str(path), place, field, text)
+
+
+# -------------------------------------------------------------------------------- localization
+
+
+def coco_entries(path: str) -> Source:
+    """The entries of a COCO file; the label is the category's place in the order of the ids.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is not COCO's layout, or its categories cannot be used.
+    """
+    coco = read_coco(path, {LOCALIZATION})
+    for (group, _), bad in coco.faults.items():
+        if group == 'categories':
+            raise ValueError(str(bad[0]))
+    entries, rest = {}, []
+    for index, image in enumerate(coco.images):
+        bad = list(map(str, coco.faults.get(('images', index), ())))
+        number, name = _get(image, 'id'), _get(image, 'file_name')
+        if not isinstance(name, str) or not isinstance(number, int | float) or number in entries:
+            rest += [(name if isinstance(name, str) else f'images[{index}]', text) for text in bad]
+            continue
+        sized = not bad and 'height' in image and 'width' in image
+        size = (int(image['height']), int(image['width'])) if sized else None
+        entries[number] = Entry(name, size=size, faults=bad)
+    for index, item in enumerate(coco.annotations):
+        bad = list(map(str, coco.faults.get(('annotations', index), ())))
+        number = _get(item, 'image_id')
+        entry = entries.get(number) if isinstance(number, int | float) else None
+        if entry is None:
+            if not bad:
+                bad = [f'{path}: annotations[{index}]: image_id {number} is of no image']
+            rest += [(f'annotations[{index}]', text) for text in bad]
+        elif bad:
+            entry.faults += bad
+        elif item.get('iscrowd'):
+            entry.crowd += 1
+        else:
+            x, y, w, h = item['bbox']
+            entry.names.append(item['category_id'])
+            entry.boxes.append((x, y, x + w, y + h))
+    categories = sorted(coco.categories, key=lambda category: category['id'])
+    return Source(
+        list(entries.values()),
+        tuple(category['name'] for category in categories),
+        {category['id']: label for label, category in enumerate(categories)},
+        faults=tuple(rest),
+    )
+
+
+def _get(entry: Any, name: str) -> Any:
+    return entry.get(name) if isinstance(entry, Mapping) else None

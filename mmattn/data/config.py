@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from mmengine.registry import DATASETS, DefaultScope
 
@@ -10,7 +12,7 @@ from mmattn.core.names import did_you_mean
 __all__ = ['is_local', 'leaves', 'open_dataset']
 
 
-def leaves(dataset_cfg, where: str) -> Iterator[tuple[str, Mapping]]:
+def leaves(dataset_cfg: Any, where: str) -> Iterator[tuple[str, Mapping]]:
     """Walk through wrappers (RepeatDataset, ConcatDataset, ...) down to the data sets."""
     if not isinstance(dataset_cfg, Mapping):
         return
@@ -23,7 +25,7 @@ def leaves(dataset_cfg, where: str) -> Iterator[tuple[str, Mapping]]:
         yield where, dataset_cfg
 
 
-def open_dataset(dataset_cfg: Mapping, where: str, scope: str):
+def open_dataset(dataset_cfg: Mapping, where: str, scope: str) -> Any:
     """Build the data set without reading anything; None if it is not local and mmdet's."""
     try:
         from mmdet.datasets import BaseDetDataset
@@ -40,6 +42,7 @@ def open_dataset(dataset_cfg: Mapping, where: str, scope: str):
         return None
     options = {k: v for k, v in dataset_cfg.items() if k not in ('type', '_scope_', 'pipeline')}
     _check_names(cls, options, where)
+    _check_classes((options.get('metainfo') or {}).get('classes'), where)
     return cls(**{**options, 'lazy_init': True})
 
 
@@ -55,5 +58,25 @@ def _check_names(cls: type, options: Mapping, where: str) -> None:
             raise ValueError(f'{where}: {cls.__name__} has no option {name!r}{hint}')
 
 
-def is_local(dataset) -> bool:
+def _check_classes(classes: Any, where: str) -> None:
+    """Refuse classes that are not different names."""
+    if isinstance(classes, str):
+        if Path(classes).is_file():  # mmengine reads one name a line
+            return
+        raise ValueError(
+            f'{where}.metainfo: classes is the text {classes!r}, it must be a tuple of names: '
+            f'write ({classes!r},), with a comma'
+        )
+    for name in classes or ():
+        if not isinstance(name, str):
+            raise ValueError(f'{where}.metainfo: classes must be names, got {name!r}')
+    if classes and len(set(classes)) < len(classes):
+        twice = sorted({name for name in classes if list(classes).count(name) > 1})
+        raise ValueError(
+            f'{where}.metainfo: classes must differ, {", ".join(twice)} is there twice'
+        )
+
+
+def is_local(dataset: Any) -> bool:
+    """Whether a data set lies in local files."""
     return (dataset.backend_args or {}).get('backend', 'local') in ('local', 'disk')

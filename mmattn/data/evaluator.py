@@ -1,49 +1,89 @@
-"""What the model and the evaluator of a config say about the data."""
+"""What the evaluators of a config read on their own, and whether it fits the data."""
 
+import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ['check_evaluator', 'check_num_classes']
+from mmengine.config import Config
+from mmengine.registry import METRICS
+
+from mmattn.data.coco_checks import check_evaluated_file
+from mmattn.data.fields import EVALUATOR, MASKS
+
+__all__ = ['check_evaluator', 'evaluated_files']
 
 
-def check_num_classes(cfg, dataset, where: str) -> list[str]:
-    """Compare the classes of the data with those of the box head."""
-    model = cfg.get('model') or {}
-    model = model.get('model', model)  # a wrapper's own entry is the model inside
-    heads = (model.get('roi_head') or {}).get('bbox_head') or model.get('bbox_head') or {}
-    classes = dataset.metainfo.get('classes')
-    for head in heads if isinstance(heads, list | tuple) else [heads]:
-        number = head.get('num_classes')
-        if not isinstance(number, int) or not isinstance(classes, list | tuple):
-            continue
-        said = f'{where} has {len(classes)} classes, the model num_classes={number}'
-        if number < len(classes):
-            raise ValueError(f'{said}: set num_classes of every box head to {len(classes)}')
-        if number > len(classes):
-            return [f'{said}: {number - len(classes)} outputs can never be right']
-    return []
-
-
-def check_evaluator(cfg, split: str) -> list[str]:
-    """The evaluator names its annotation file on its own; find one that was forgotten."""
+def _evaluators(cfg: Config, split: str) -> Iterator[tuple[str, Mapping]]:
+    """Each evaluator that names a local annotation file, and that file."""
     evaluators = cfg.get(f'{split}_evaluator') or []
-    notes = []
     for evaluator in evaluators if isinstance(evaluators, list | tuple) else [evaluators]:
         ann_file = evaluator.get('ann_file') if isinstance(evaluator, Mapping) else None
-        if not isinstance(ann_file, str) or '://' in ann_file:
-            continue
+        if isinstance(ann_file, str) and '://' not in ann_file:
+            yield ann_file, evaluator
+
+
+def evaluated_files(cfg: Config, split: str) -> dict[str, set[str]]:
+    """Find the files that COCO metrics read on their own.
+
+    Returns:
+        ``{absolute path: what reads it}``, in the words of :mod:`mmattn.data.fields`.
+    """
+    try:
+        from mmdet.evaluation import CocoMetric, LVISMetric
+    except ImportError:
+        return {}
+    files: dict[str, set[str]] = {}
+    for ann_file, evaluator in _evaluators(cfg, split):
+        kind = evaluator.get('type')
+        with METRICS.switch_scope_and_registry(cfg.get('default_scope') or 'mmengine') as registry:
+            kind = registry.get(kind) if isinstance(kind, str) else kind
+        reads = inspect.isclass(kind) and issubclass(kind, CocoMetric)
+        if reads and not issubclass(kind, LVISMetric) and not evaluator.get('format_only'):
+            readers = files.setdefault(os.path.abspath(ann_file), set())
+            readers.add(EVALUATOR)
+            if 'segm' in evaluator.get('metric', 'bbox'):
+                readers.add(MASKS)
+    return files
+
+
+def check_evaluator(
+    cfg: Config, split: str, files: dict[str, set[str]], classes: list[str], image_ids: set
+) -> list[str]:
+    """Check the annotation files of the evaluators that are not the data set's own.
+
+    Args:
+        cfg: The whole config.
+        split: ``'val'`` or ``'test'``.
+        files: The files of :func:`evaluated_files` that no data set reads.
+        classes: The data set's classes.
+        image_ids: The ids of its images, if it is COCO's layout.
+
+    Raises:
+        FileNotFoundError: A file does not exist.
+        ValueError: A file cannot be used, or lacks images.
+    """
+    notes = []
+    for ann_file, _ in _evaluators(cfg, split):
+        where = f'{split}_evaluator.ann_file'
         data = cfg.get(f'{split}_dataloader', {}).get('dataset', {})
         own = os.path.join(data.get('data_root') or '', data.get('ann_file') or '')
         if not Path(ann_file).is_file():
             raise FileNotFoundError(
-                f'{split}_evaluator.ann_file: {ann_file} does not exist; the data set reads '
-                f'{own}: give the evaluator the same, --cfg-options '
-                f'{split}_evaluator.ann_file={own}'
+                f'{where}: {ann_file} does not exist; the data set reads {own}: give the '
+                f'evaluator the same, --cfg-options {where}={own}'
             )
-        if data.get('ann_file') and os.path.abspath(own) != os.path.abspath(ann_file):
+        path = os.path.abspath(ann_file)
+        if data.get('ann_file') and os.path.abspath(own) != path:
             notes.append(
-                f'{split}: pictures come from {own}, but are judged by {ann_file} '
-                f'({split}_evaluator.ann_file)'
+                f'{split}: images come from {own}, but are judged by {ann_file} ({where})'
             )
+        if path in files:
+            content = check_evaluated_file(ann_file, where, files[path], classes)
+            absent = image_ids - {image['id'] for image in content.images}
+            if absent:
+                raise ValueError(
+                    f'{where}: {ann_file} lacks {len(absent)} of the {len(image_ids)} images of '
+                    f'{own}, such as id {min(absent)}: pycocotools refuses their results'
+                )
     return notes

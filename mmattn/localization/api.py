@@ -15,7 +15,6 @@ from mmattn.core.version import __version__
 from mmattn.localization.classifiers import Classifier, count_classes
 from mmattn.localization.drawing import draw, explain
 from mmattn.localization.localizer import Localizer, Settings
-from mmattn.localization.pictures import header_size
 from mmattn.localization.report import (
     class_name,
     make_cards,
@@ -123,9 +122,8 @@ def center_baseline(pictures: Sequence[Picture], iou_thr: float = 0.5) -> dict[s
         ``{'gt_known': fraction, 'width': ..., 'height': ...}`` (relative), or None where no
         image's size is known.
     """
-    sized = [(p.boxes_xyxy, p.size or header_size(p.path)) for p in pictures]
     relative = [
-        np.asarray(boxes, np.float64) / np.tile(size[::-1], 2) for boxes, size in sized if size
+        np.asarray(p.boxes_xyxy, np.float64) / np.tile(p.size[::-1], 2) for p in pictures if p.size
     ]
     if not relative:
         return None

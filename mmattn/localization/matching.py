@@ -1,127 +1,119 @@
-"""Checks annotations and pictures against each other and names every mismatch."""
+"""Check annotations and images against each other and name every mismatch."""
 
 from __future__ import annotations
 
 import math
-import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mmattn.localization.pictures import header_size
+from mmattn.data.entries import Entry, Source
+from mmattn.data.folders import ImageIndex
+from mmattn.data.sizes import ImageSize, choose_frame, measure, show_size
+from mmattn.localization.class_names import Synsets, find_labels
 from mmattn.localization.structures import AnnotationSet, Picture, Problem
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.gif')
+__all__ = ['match']
+
 _SLACK = 1.0  # pixels: benchmarks count the last pixel as inside or as outside
 
 
-class PictureIndex:
-    """Pictures of a folder, found by relative path, file name, or either without suffix."""
-
-    def __init__(self, folder):
-        folder = Path(folder)
-        if not folder.is_dir():
-            raise ValueError(f'images: {folder} is no folder')
-        self.files = []
-        for root, _, names in os.walk(folder, followlinks=True):
-            files = (Path(root, n) for n in names if n.lower().endswith(SUFFIXES))
-            self.files.extend(files)
-        self.files.sort()
-        if not self.files:
-            raise ValueError(f'images: no pictures in {folder}')
-        self._paths, self._names = {}, {}
-        for file in self.files:
-            relative = file.relative_to(folder)
-            self._paths[relative.as_posix()] = file
-            self._paths[relative.with_suffix('').as_posix()] = file
-            for name in (file.name, file.stem):
-                self._names.setdefault(name, []).append(file)
-
-    def find(self, key):
-        """Files a key may mean: the exact relative path, else all of that name."""
-        key = key.replace('\\', '/')
-        for start in range(key.count('/') + 1):  # 'images/a/b.jpg', 'a/b.jpg'
-            tail = key.split('/', start)[-1]
-            if tail in self._paths:
-                return [self._paths[tail]]
-        name = key.rsplit('/', 1)[-1]
-        return self._names.get(name, [])
-
-
-def match(source, images, synsets=None, num_classes=None):
-    """Turns a source's entries into pictures.
+def match(
+    source: Source,
+    images: Path,
+    synsets: Synsets | None = None,
+    num_classes: int | None = None,
+    classes: tuple[str, ...] = (),
+) -> AnnotationSet:
+    """Turn a source's entries into images to evaluate.
 
     Args:
         source: What a reader returned.
-        images: Folder of pictures.
-        synsets: ``({name: label}, names)`` or None.
-        num_classes: Classes of the classifier, or None.
+        images: Folder of images.
+        synsets: The classes in label order, or None.
+        num_classes: Number of classes of the classifier, or None.
+        classes: Their names in label order, where the classifier knows them.
 
     Returns:
-        An :class:`~mmattn.localization.structures.AnnotationSet`.
+        The images, and every mismatch.
+
+    Raises:
+        ValueError: The folder has no image, or the labels cannot be known.
     """
-    index = PictureIndex(images)
-    labels, classes = _labels(source, synsets, num_classes)
-    problems, pictures, seen, used = list(source.problems), [], set(), set()
-    for entry in source.entries:
+    index = ImageIndex(images)
+    labels, names = find_labels(source, synsets, num_classes, classes)
+    problems = [Problem('unreadable annotation', key, text) for key, text in source.faults]
+    pictures, seen, used = [], set(), set()
+    found = [index.find(entry.key) for entry in source.entries]
+    for entry, files, size in zip(source.entries, found, _measure_all(found)):
+        used.update(files)
         if entry.key in seen:
             problems.append(Problem('duplicate id', entry.key, 'annotated twice; first one kept'))
             continue
         seen.add(entry.key)
-        files = index.find(entry.key)
-        used.update(files)
-        picture, found = _check(entry, files, labels)
-        problems += found
+        picture, own = _check(entry, files, size, index, labels, source.frame)
+        problems += own
         if picture is not None:
             pictures.append(picture)
     if source.complete:
         for file in index.files:
             if file not in used:
                 name = file.relative_to(images).as_posix()
-                problems.append(Problem('picture without boxes', name, 'not in the annotations'))
-    return AnnotationSet(tuple(pictures), classes, tuple(problems))
+                problems.append(Problem('image without boxes', name, 'not in the annotations'))
+    return AnnotationSet(tuple(pictures), names, tuple(problems))
 
 
-def _labels(source, synsets, num_classes):
-    """``({name: label} or None for plain numbers, class names)``."""
-    if source.labels is not None:
-        return source.labels, source.classes
-    names = {n for e in source.entries for n in e.names}
-    if all(isinstance(n, int) for n in names):
-        return None, source.classes or (synsets[1] if synsets else ())
-    if synsets:
-        return synsets
-    ordered = sorted(names)
-    if num_classes is not None and len(ordered) != num_classes:
-        raise ValueError(
-            f'the annotations name {len(ordered)} classes and the classifier has {num_classes}, '
-            'so the labels of the names are not known: pass synsets, a text file with one class '
-            'a line in label order'
-        )
-    return {name: i for i, name in enumerate(ordered)}, tuple(ordered)
+def _measure_all(found: list[list[Path]]) -> list[ImageSize | None]:
+    """The size of each image that was found; in threads, since disks are slow."""
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(lambda files: measure(files[0]) if len(files) == 1 else None, found))
 
 
-def _check(entry, files, labels):
+def _check(
+    entry: Entry,
+    files: list[Path],
+    size: ImageSize | None,
+    index: ImageIndex,
+    labels: dict | None,
+    frame: str,
+) -> tuple[Picture | None, list[Problem]]:
     """One entry: ``(Picture or None, problems)``."""
     key = entry.key
+
+    def no(kind: str, text: str) -> tuple[None, list[Problem]]:
+        return None, [Problem(kind, key, text)]
+
+    if entry.faults:
+        return None, [Problem('unreadable annotation', key, text) for text in entry.faults]
     if not files:
-        return None, [Problem('missing file', key, 'no such picture in the folder')]
+        return no('missing file', f'no such image in the folder{index.instead(key)}')
     if len(files) > 1:
-        return None, [Problem('duplicate id', key, f'{len(files)} pictures have this name')]
+        listed = ', '.join(file.name for file in files[:3])
+        return no('duplicate id', f'{len(files)} images have this name: {listed}')
     if not entry.boxes:
-        return None, [Problem('picture without boxes', key, 'no box in the annotations')]
+        crowd = f'only crowd boxes ({entry.crowd}), which are not used' if entry.crowd else ''
+        return no('image without boxes', crowd or 'no box in the annotations')
     if len(set(entry.names)) != 1:
-        text = f'{len(set(entry.names))} classes in one picture; the benchmark needs one'
-        return None, [Problem('several classes', key, text)]
+        text = f'{len(set(entry.names))} classes in one image; the benchmark needs one'
+        return no('several classes', text)
     name = entry.names[0]
     label = name if labels is None else labels.get(name)
     if label is None:
-        return None, [Problem('unknown class', key, f'{name!r} is not in the list of classes')]
-    boxes, problems = _check_boxes(entry, entry.size or header_size(files[0]))
+        return no('unknown class', f'{name!r} is not in the list of classes')
+    if size is not None:
+        frame = choose_frame(size, entry.size, frame)
+        if frame is None:
+            said = show_size(entry.size)
+            return no('size disagrees', f'the annotations say {said}, {files[0]} is {size}')
+    pixels = size.size(frame) if size is not None else entry.size
+    boxes, problems = _check_boxes(entry, pixels)
     if not boxes:
         return None, problems
-    return Picture(key, files[0], int(label), tuple(boxes), entry.size), problems
+    return Picture(key, files[0], int(label), tuple(boxes), pixels, frame), problems
 
 
-def _check_boxes(entry, size):
+def _check_boxes(
+    entry: Entry, size: tuple[int, int] | None
+) -> tuple[list[tuple[float, ...]], list[Problem]]:
     boxes, problems = [], []
     for box in entry.boxes:
         box = tuple(float(v) for v in box)
@@ -132,8 +124,8 @@ def _check_boxes(entry, size):
             height, width = size
             over = max(-box[0], -box[1], box[2] - width, box[3] - height)
             if over > _SLACK:
-                text = f'{list(box)} in a picture of {width} x {height}'
-                problems.append(Problem('box outside the picture', entry.key, text))
+                text = f'{list(box)} in an image of {width} x {height}'
+                problems.append(Problem('box outside the image', entry.key, text))
             box = (max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height))
             if box[2] <= box[0] or box[3] <= box[1]:
                 continue

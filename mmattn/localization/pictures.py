@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from mmattn.data.decode import read_image
+from mmattn.data.sizes import choose_frame, measure
 from mmattn.localization.structures import Geometry, Picture
 
-__all__ = ['PictureDataset', 'Preprocess', 'collate', 'header_size', 'read_picture']
+__all__ = ['PictureDataset', 'Preprocess', 'collate', 'read_picture']
 
 _FILTERS = {'bilinear': Image.BILINEAR, 'bicubic': Image.BICUBIC}
-_TURNED = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 
 
 @dataclass(frozen=True)
@@ -98,50 +99,24 @@ class Preprocess:
         return ((batch - mean) / std).contiguous()
 
 
-def header_size(path: str | Path) -> tuple[int, int] | None:
-    """``(height, width)`` as stored in the file, without decoding; None if unreadable."""
-    try:
-        with Image.open(path) as picture:
-            return picture.size[::-1]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-
-
-def read_picture(path: str | Path, annotated_size: tuple[int, int] | None = None) -> Image.Image:
+def read_picture(
+    path: str | Path, size: tuple[int, int] | None = None, frame: str | None = None
+) -> Image.Image:
     """Read an image as 8-bit RGB: gray, palette, CMYK, alpha and 16-bit files too.
 
-    A file with an EXIF orientation is turned upright, unless the annotations give the size of
-    the unturned image: then their boxes belong to that.
+    Args:
+        path: The file.
+        size: ``(height, width)`` that the annotations say, or None.
+        frame: ``'upright'`` turns it as its EXIF orientation says, ``'stored'`` leaves it; None
+            turns it unless ``size`` is that of the unturned image.
 
     Raises:
-        ValueError: The file cannot be decoded, or its size is not the annotated one.
+        ValueError: The file cannot be decoded, is too large, or its size is not the annotated one.
     """
-    try:
-        with Image.open(path) as picture:
-            stored = picture.size[::-1]
-            turned = picture.getexif().get(0x0112, 1) in _TURNED
-            as_stored = annotated_size is not None and turned and stored == tuple(annotated_size)
-            picture.load()
-            picture = picture if as_stored else ImageOps.exif_transpose(picture)
-            picture = _to_rgb(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f'cannot decode {path}: {error}') from error
-    size = picture.size[::-1]
-    if annotated_size is not None and size != tuple(annotated_size):
-        raise ValueError(
-            f'{path} is {size[1]} x {size[0]}, the annotations say '
-            f'{annotated_size[1]} x {annotated_size[0]}'
-        )
-    return picture
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith(('I', 'F')):  # 16 or 32 bits a pixel
-        array = np.asarray(picture).astype(np.float64)
-        if array.max(initial=0) > 255:
-            array = array / 257.0  # 65535 -> 255
-        picture = Image.fromarray(array.round().clip(0, 255).astype(np.uint8))
-    return picture.convert('RGB')
+    if frame is None:
+        measured = measure(path)
+        frame = measured and choose_frame(measured, size, 'upright')
+    return read_image(path, frame or 'upright', size)
 
 
 class PictureDataset(Dataset):
@@ -162,7 +137,7 @@ class PictureDataset(Dataset):
     ) -> tuple[int, np.ndarray | None, Geometry | None, str | None]:
         picture = self.pictures[index]
         try:
-            image = read_picture(picture.path, picture.size)
+            image = read_picture(picture.path, picture.size, picture.frame)
             array, geometry = self.preprocess.apply(image)
         except ValueError as error:
             return index, None, None, str(error)

@@ -25,7 +25,9 @@ class Picture:
         path: File to read.
         label: Class index, 0-based.
         boxes_xyxy: Ground-truth boxes in pixels of the picture.
-        size: ``(height, width)`` as the annotations give it, or None.
+        size: ``(height, width)`` in the frame of the boxes, or None where it cannot be read.
+        frame: What the boxes belong to: ``'upright'``, the picture turned by its EXIF
+            orientation, or ``'stored'``, the pixels as they lie in the file.
     """
 
     key: str
@@ -33,6 +35,7 @@ class Picture:
     label: int
     boxes_xyxy: tuple
     size: tuple | None = None
+    frame: str = 'upright'
 
 
 @dataclass(frozen=True)

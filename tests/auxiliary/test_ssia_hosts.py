@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmattn.auxiliary import SSIABlock
-from mmattn.data.evaluator import check_num_classes
+from mmattn.data.model import check_num_classes
 from tests.test_configs import ROOT
 
 SSIA_CONFIGS = sorted((ROOT / 'configs/ssia').glob('*-ssia*.py'))

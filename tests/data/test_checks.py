@@ -10,7 +10,7 @@ from PIL import Image
 
 pytest.importorskip('mmdet')
 
-from mmattn.data.checks import check_data, find_broken_pictures, picture_paths  # noqa: E402
+from mmattn.data.checks import check_data, find_broken_images, image_paths  # noqa: E402
 
 CLASSES = ('cat', 'dog')
 
@@ -22,7 +22,7 @@ def jpeg(path, size=(40, 30)):
 
 
 def write_coco(root, change=lambda content: None):
-    """Two pictures, a cat and a dog."""
+    """Two images, a cat and a dog."""
     content = dict(
         images=[dict(id=i, file_name=f'{i}.jpg', width=40, height=30) for i in (1, 2)],
         annotations=[
@@ -33,7 +33,7 @@ def write_coco(root, change=lambda content: None):
     )
     change(content)
     for i in (1, 2):
-        jpeg(root / 'pictures' / f'{i}.jpg')
+        jpeg(root / 'images' / f'{i}.jpg')
     (root / 'boxes.json').write_text(json.dumps(content))
     return root
 
@@ -44,7 +44,7 @@ def voc_object(name='cat', corners=(3, 4, 12, 11)):
 
 
 def write_voc(root, objects=None, names=('a', 'b')):
-    """Two pictures, a cat and a dog; ``objects`` replaces the content of the first."""
+    """Two images, a cat and a dog; ``objects`` replaces the content of the first."""
     contents = [objects or voc_object(), voc_object('dog')]
     for name, content in zip(('a', 'b'), contents):
         jpeg(root / 'JPEGImages' / f'{name}.jpg')
@@ -61,7 +61,7 @@ def coco_cfg(root, split='train', **changes):
         type='CocoDataset',
         data_root=str(root),
         ann_file='boxes.json',
-        data_prefix=dict(img='pictures/'),
+        data_prefix=dict(img='images/'),
         metainfo=dict(classes=CLASSES),
         **(dict(test_mode=True) if split != 'train' else {}),
     )
@@ -89,7 +89,7 @@ def test_good_data_gives_no_word(tmp_path):
     )
     wrapped.train_dataloader.dataset = ConfigDict(type='RepeatDataset', times=3, dataset=both)
     assert check(wrapped) == []
-    assert len(picture_paths(wrapped)) == 4
+    assert len(image_paths(wrapped)) == 4
 
 
 def set_value(*path, to):
@@ -120,17 +120,20 @@ def rename(old, new):
 @pytest.mark.parametrize(
     'change, message',
     [
-        (set_value('images', to=[]), r'boxes\.json lists no picture, the set is empty'),
+        (set_value('images', to=[]), r'boxes\.json lists no image, the set is empty'),
         (remove('categories'), r"boxes\.json must hold a list 'categories' as COCO does"),
         (
             rename('annotations', 'annotation'),
             r"'annotations' as COCO does \(it has 'annotation'\)",
         ),
-        (remove('images', 0, 'width'), r"boxes\.json: images\[0\] has no 'width'"),
-        (remove('annotations', 1, 'area'), r"boxes\.json: annotations\[1\] has no 'area'"),
+        (remove('images', 0, 'width'), r"boxes\.json: images\[0\] \(id 1\): has no 'width'"),
+        (
+            remove('annotations', 1, 'area'),
+            r"boxes\.json: annotations\[1\] \(id 2\): has no 'area'",
+        ),
         (
             set_value('annotations', 0, 'category_id', to=8),
-            r'1 boxes have a category_id that no category has: 8; the categories .* 7, 9',
+            r'annotations\[0\] \(id 1\): category_id 8 is of no category; the categories .* 7, 9',
         ),
         (
             set_value('categories', 1, 'name', to='wolf'),
@@ -142,11 +145,12 @@ def rename(old, new):
         ),
         (
             set_value('annotations', 1, 'id', to=1),
-            r'ids of annotations must differ, these occur more than once: 1',
+            r'boxes\.json: annotations\[1\]: has the id 1 of annotations\[0\] too',
         ),
         (
             set_value('images', 1, 'file_name', to='3.jpg'),
-            r'1 of 2 pictures are missing: 3\.jpg is not in .*pictures; set data_root',
+            r'1 of 2 images are missing: 3\.jpg is not in .*images '
+            r'\(the nearest there is 2\.jpg\); set data_root',
         ),
     ],
     ids=[
@@ -159,7 +163,7 @@ def rename(old, new):
         'unknown class',
         'exchanged classes',
         'same id twice',
-        'missing picture',
+        'missing image',
     ],
 )
 def test_bad_coco_files_are_refused(tmp_path, change, message):
@@ -185,7 +189,7 @@ def test_a_missing_annotation_file_names_the_data_set_of_the_config(tmp_path, sp
         check(coco_cfg(root, split, ann_file='no.json'))
 
 
-def test_a_missing_picture_folder_is_named(tmp_path):
+def test_a_missing_image_folder_is_named(tmp_path):
     root = write_coco(tmp_path)
     with pytest.raises(FileNotFoundError, match=r'is not there, nor is its folder .*photos'):
         check(coco_cfg(root, data_prefix=dict(img='photos/')))
@@ -194,8 +198,8 @@ def test_a_missing_picture_folder_is_named(tmp_path):
 def test_boxes_of_no_size_in_coco_are_counted_since_the_host_drops_them(tmp_path):
     root = write_coco(tmp_path, set_value('annotations', 0, 'bbox', to=[4, 4, 0, 6]))
     (note,) = check(coco_cfg(root))
-    assert '1 boxes are under one pixel or outside their picture and are not used' in note
-    assert '[4, 4, 0, 6] (annotation id 1) in 1.jpg' in note
+    assert 'mmdet leaves out 1 boxes under one pixel, such as annotation id 1, bbox ' in note
+    assert '[4, 4, 0, 6], area 80, in 1.jpg; their objects count as background' in note
     from mmdet.datasets import CocoDataset
 
     options = dict(coco_cfg(root).train_dataloader.dataset)
@@ -204,10 +208,10 @@ def test_boxes_of_no_size_in_coco_are_counted_since_the_host_drops_them(tmp_path
     assert [len(data.get_data_info(i)['instances']) for i in range(2)] == [0, 1]
 
 
-def test_boxes_of_unlisted_pictures_are_counted(tmp_path):
+def test_boxes_of_unlisted_images_are_counted(tmp_path):
     root = write_coco(tmp_path, set_value('annotations', 0, 'image_id', to=55))
     (note,) = check(coco_cfg(root))
-    assert '1 boxes belong to pictures that are not listed, such as image_id 55' in note
+    assert 'leaves out 1 boxes of images that are not listed, such as annotation id 1' in note
 
 
 @pytest.mark.parametrize('make, cfg_of', [(write_coco, coco_cfg), (write_voc, voc_cfg)])
@@ -216,7 +220,8 @@ def test_filters_that_leave_nothing_are_refused_as_the_host_would_apply_them(
 ):
     cfg = cfg_of(make(tmp_path), filter_cfg=dict(min_size=31))
     with pytest.raises(
-        ValueError, match=r"none of the 2 pictures of .* filter_cfg=.'min_size': 31"
+        ValueError,
+        match=r'none of the 2 images of .* is left: filter_cfg=.* with a side under min_size=31',
     ):
         check(cfg)
     assert check(cfg_of(tmp_path, filter_cfg=dict(min_size=30))) == []
@@ -234,8 +239,11 @@ def test_filters_that_leave_nothing_are_refused_as_the_host_would_apply_them(
             voc_object('Cat'),
             r"no box has the class 'cat', but the files of .*list\.txt have Cat \(1 boxes\)",
         ),
-        ('<object><name>cat</name></object>', r'a\.xml: every object needs a name and a bndbox'),
-        (voc_object(corners=(5, 6, 'x', 6)), r'a\.xml: every object needs .* xmin, ymin'),
+        ('<object><name>cat</name></object>', r"a\.xml: object 1: has no 'bndbox'"),
+        (
+            voc_object(corners=(5, 6, 'x', 6)),
+            r"a\.xml: object 1: xmax must be a finite number of pixels.*, got the text 'x'",
+        ),
         ('<object>', r'a\.xml is not XML'),
     ],
     ids=['no size', 'class in capitals', 'no corners', 'no number', 'no XML'],
@@ -248,11 +256,11 @@ def test_bad_voc_files_are_refused(tmp_path, objects, message):
 @pytest.mark.parametrize(
     'names, error, message',
     [
-        ((), ValueError, r'list\.txt lists no picture, the set is empty'),
-        (('a', ''), ValueError, r'line 2 of .*list\.txt must be one picture name'),
-        (('a 1',), ValueError, r"without its ending, got 'a 1'"),
+        ((), ValueError, r'list\.txt lists no image, the set is empty'),
+        (('a', ''), ValueError, r'line 2 of .*list\.txt must be one image name'),
+        (('a 1',), ValueError, r"without its suffix, got 'a 1'"),
         (('a', 'a'), ValueError, r'list\.txt lists a twice'),
-        (('a', 'c'), FileNotFoundError, r'the annotation file .*c\.xml does not exist'),
+        (('a', 'c'), FileNotFoundError, r'the annotation file .*c\.xml cannot be read'),
     ],
     ids=['empty', 'empty line', 'two words', 'twice', 'no such file'],
 )
@@ -293,30 +301,28 @@ def damage(path, how):
 @pytest.mark.parametrize(
     'how, problem', [('empty', 'empty'), ('garbage', 'no'), ('cut', 'damaged')]
 )
-def test_damaged_pictures_are_named(tmp_path, how, problem):
+def test_damaged_images_are_named(tmp_path, how, problem):
     root = write_coco(tmp_path)
-    bad = root / 'pictures' / '2.jpg'
+    bad = root / 'images' / '2.jpg'
     damage(bad, how)
-    with pytest.raises(
-        ValueError, match=rf'the picture .*2\.jpg cannot be used: .*{problem}.*repl'
-    ):
+    with pytest.raises(ValueError, match=rf'the image .*2\.jpg cannot be used: .*{problem}.*repl'):
         check(coco_cfg(root))
     cfg = coco_cfg(root)
-    assert list(find_broken_pictures(picture_paths(cfg))) == [str(bad)]
+    assert list(find_broken_images(image_paths(cfg))) == [str(bad)]
 
 
-def test_a_whole_picture_with_bytes_behind_its_end_is_fine(tmp_path):
+def test_a_whole_image_with_bytes_behind_its_end_is_fine(tmp_path):
     root = write_coco(tmp_path)
-    path = root / 'pictures' / '2.jpg'
+    path = root / 'images' / '2.jpg'
     path.write_bytes(path.read_bytes() + b'made with a camera')
     assert check(coco_cfg(root)) == []
 
 
-def test_other_picture_formats_are_fine(tmp_path):
+def test_other_image_formats_are_fine(tmp_path):
     root = write_coco(tmp_path)
     stream = io.BytesIO()
     Image.new('RGB', (40, 30)).save(stream, 'BMP')
-    (root / 'pictures' / '1.jpg').write_bytes(stream.getvalue())
+    (root / 'images' / '1.jpg').write_bytes(stream.getvalue())
     assert check(coco_cfg(root)) == []
 
 
@@ -351,7 +357,7 @@ def test_an_evaluator_that_reads_another_file_is_told(tmp_path):
     cfg = coco_cfg(root, 'val')
     cfg.val_evaluator = dict(type='CocoMetric', ann_file=str(other))
     (note,) = check(cfg)
-    assert f'pictures come from {root}/boxes.json, but are judged by {other}' in note
+    assert f'images come from {root}/boxes.json, but are judged by {other}' in note
     cfg.val_evaluator.ann_file = 'gone.json'
     with pytest.raises(FileNotFoundError, match=r'gone\.json does not exist; the data set reads'):
         check(cfg)

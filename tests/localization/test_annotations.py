@@ -55,7 +55,7 @@ def test_ilsvrc_xml(tmp_path, nested):
 def test_labels_come_from_the_synset_file(tmp_path):
     images = pictures(tmp_path / 'val', 'a.JPEG')
     boxes = write(tmp_path / 'xml/a.xml', xml('a', ('n02', (1, 2, 30, 20)))).parent
-    with pytest.raises(ValueError, match='name 1 classes and the classifier has 3, .* synsets'):
+    with pytest.raises(ValueError, match='name 1 classes and the classifier has 3, .* --synsets'):
         load_annotations(boxes, images, num_classes=3)
     names = write(tmp_path / 'names.txt', 'n00 tench\nn01 goldfish, fish\nn02 shark\n')
     found = load_annotations(boxes, images, synsets=names, num_classes=3)
@@ -75,13 +75,13 @@ def test_kaggle_csv(tmp_path):
     )
     found = load_annotations(path, images)
     assert facts(found) == [
-        ('a', 0, ((1.0, 2.0, 30.0, 20.0), (5.0, 5.0, 9.0, 9.0)), None),
-        ('b', 1, ((0, 0, 40, 30),), None),
+        ('a', 0, ((1.0, 2.0, 30.0, 20.0), (5.0, 5.0, 9.0, 9.0)), (30, 40)),
+        ('b', 1, ((0, 0, 40, 30),), (30, 40)),
     ]
-    assert [(p.kind, p.key) for p in found.problems] == [
-        ('unreadable annotation', 'c'),
-        ('picture without boxes', 'c.JPEG'),
-    ]
+    (problem,) = found.problems
+    assert (problem.kind, problem.key) == ('unreadable annotation', 'c')
+    assert 'line 4 (c): PredictionString must be groups of 5 words' in problem.detail
+    assert 'got 4: the text' in problem.detail
 
 
 def test_wsolevaluation_metadata(tmp_path):
@@ -101,8 +101,8 @@ def test_wsolevaluation_metadata(tmp_path):
     assert found.problems == ()
     assert found.pictures[1].path == images / 'val2/1/0.jpeg'
     (folder / 'localization.txt').write_text('val2/0/0.jpeg,1,2\n')
-    with pytest.raises(ValueError, match='localization.txt line 1: expected 5 fields'):
-        load_annotations(folder, images)
+    problem = load_annotations(folder, images).problems[0]
+    assert 'localization.txt: line 1: must hold image, x0, y0, x1, y1, got ' in problem.detail
 
 
 def test_cub(tmp_path):
@@ -117,8 +117,8 @@ def test_cub(tmp_path):
     found = load_annotations(tmp_path, images)
     assert found.classes == ('001.Albatross', '002.Auklet')
     assert facts(found) == [
-        (names[0], 0, ((1, 2, 11, 7),), None),
-        (names[2], 1, ((5, 5, 13, 13),), None),
+        (names[0], 0, ((1, 2, 11, 7),), (30, 40)),
+        (names[2], 1, ((5, 5, 13, 13),), (30, 40)),
     ]
     assert found.problems == ()  # pictures of the other split are no mismatch
     assert [p.key for p in load_annotations(tmp_path, images, split='train').pictures] == names[
@@ -151,9 +151,9 @@ def test_coco(tmp_path):
         ('a.jpg', 1, ((1, 2, 11, 7), (0, 0, 40, 30)), (30, 40)),
         ('b.jpg', 0, ((1, 1, 3, 3),), (30, 40)),
     ]
-    assert found.problem_counts() == {'several classes': 1, 'picture without boxes': 1}
+    assert found.problem_counts() == {'several classes': 1, 'image without boxes': 1}
     write(path, '{"images": []}')
-    with pytest.raises(ValueError, match='has no annotations, categories, so it is no COCO file'):
+    with pytest.raises(ValueError, match="must hold a list 'annotations' as COCO does"):
         load_annotations(path, images)
 
 
@@ -163,19 +163,20 @@ def test_boxes_json(tmp_path):
     found = load_annotations(path, images)
     assert facts(found)[1] == ('p1.png', 1, ((8, 12, 16, 24),), (48, 32))
     write(path, '[{"file": "p0.png", "boxes": []}]')
-    with pytest.raises(ValueError, match='entry 0 of .* has no label'):
-        load_annotations(path, images)
+    assert "entry 0: has no 'label'" in load_annotations(path, images).problems[0].detail
     write(path, '[{"file": "p0.png", "label": 0, "boxes": [[1, 2, 3]]}]')
-    with pytest.raises(ValueError, match=r'entry 0 of .* must have boxes .*, got \[\[1, 2, 3\]\]'):
-        load_annotations(path, images)
+    detail = load_annotations(path, images).problems[0].detail
+    assert 'entry 0: boxes must be a list of boxes [x0, y0, x1, y1] of four' in detail
+    assert 'got the list [[1, 2, 3]]' in detail
 
 
 @pytest.mark.parametrize('label', ['"cat"', '"1"', 'null', '0.5', 'true', 'NaN', 'Infinity'])
 def test_labels_are_whole_numbers(tmp_path, label):
     images, path = boxes_json(tmp_path, 1)
     write(path, f'[{{"file": "p0.png", "label": {label}, "boxes": [[1, 2, 3, 4]]}}]')
-    with pytest.raises(ValueError, match='entry 0 of .* must have a label that is a whole number'):
-        load_annotations(path, images)
+    (problem,) = load_annotations(path, images).problems
+    assert problem.kind == 'unreadable annotation'
+    assert 'boxes.json: entry 0: label must be a whole number, the index' in problem.detail
 
 
 @pytest.mark.parametrize('text', ['[{"file":', '{"images":'])
@@ -197,15 +198,20 @@ def dirty(tmp_path, **change):
 @pytest.mark.parametrize(
     ('change', 'kind', 'detail', 'kept'),
     [
-        (dict(file='gone.png'), 'missing file', 'no such picture', False),
+        (dict(file='gone.png'), 'missing file', 'no such image in the folder', False),
         (dict(file='p0.png'), 'duplicate id', 'annotated twice', False),
-        (dict(boxes=[]), 'picture without boxes', 'no box', False),
+        (dict(boxes=[]), 'image without boxes', 'no box', False),
         (dict(boxes=[[5, 5, 5, 9]]), 'empty box', r'\[5.0, 5.0, 5.0, 9.0\]', False),
         (dict(boxes=[[5, 9, 9, 2], [1, 1, 9, 9]]), 'empty box', '9.0', True),
-        (dict(boxes=[[float('nan'), 1, 2, 3]]), 'empty box', 'nan', False),
-        (dict(boxes=[[-9, 0, 9, 9]]), 'box outside the picture', 'of 32 x 48', True),
-        (dict(boxes=[[0, 0, 33.5, 48]]), 'box outside the picture', 'of 32 x 48', True),
-        (dict(boxes=[[50, 0, 60, 9]]), 'box outside the picture', 'of 32 x 48', False),
+        (
+            dict(boxes=[[float('nan'), 1, 2, 3]]),
+            'unreadable annotation',
+            'boxes must .*nan',
+            False,
+        ),
+        (dict(boxes=[[-9, 0, 9, 9]]), 'box outside the image', 'of 32 x 48', True),
+        (dict(boxes=[[0, 0, 33.5, 48]]), 'box outside the image', 'of 32 x 48', True),
+        (dict(boxes=[[50, 0, 60, 9]]), 'box outside the image', 'of 32 x 48', False),
     ],
 )
 def test_mismatches_are_named(tmp_path, change, kind, detail, kept):
@@ -232,7 +238,7 @@ def test_boxes_are_checked_against_the_file_where_no_size_is_given(tmp_path):
     images = pictures(tmp_path / 'val', 'a.JPEG')
     path = write(tmp_path / 'x.csv', 'ImageId,PredictionString\na,n01 1 2 300 20\n')
     found = load_annotations(path, images)
-    assert found.problem_counts() == {'box outside the picture': 1}
+    assert found.problem_counts() == {'box outside the image': 1}
 
 
 def test_pictures_without_annotation_and_unknown_classes(tmp_path):
@@ -242,7 +248,7 @@ def test_pictures_without_annotation_and_unknown_classes(tmp_path):
     found = load_annotations(boxes, images, synsets=names)
     assert [(p.kind, p.key) for p in found.problems] == [
         ('unknown class', 'a'),
-        ('picture without boxes', 'b.JPEG'),
+        ('image without boxes', 'b.JPEG'),
     ]
     assert found.pictures == ()
 
@@ -251,7 +257,7 @@ def test_two_pictures_of_one_name(tmp_path):
     images = pictures(tmp_path / 'val', 'x/a.JPEG', 'y/a.JPEG')
     boxes = write(tmp_path / 'xml/a.xml', xml('a', ('n01', (1, 2, 30, 20)))).parent
     found = load_annotations(boxes, images)
-    assert found.problems[0].detail == '2 pictures have this name'
+    assert found.problems[0].detail == '2 images have this name: a.JPEG, a.JPEG'
 
 
 def test_broken_xml(tmp_path):
@@ -268,7 +274,7 @@ def test_nothing_there(tmp_path):
     with pytest.raises(ValueError, match='images: .*nope is no folder'):
         load_annotations(path, tmp_path / 'nope')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(ValueError, match='images: no pictures in .*empty'):
+    with pytest.raises(ValueError, match='images: no images in .*empty'):
         load_annotations(path, tmp_path / 'empty')
     with pytest.raises(ValueError, match='none of the known formats .ilsvrc, kaggle, wsol, cub'):
         load_annotations(tmp_path / 'empty', images)

@@ -125,17 +125,17 @@ def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
     options = ['--images', images, '--annotations', path, '--work-dir', tmp_path / 'out']
     assert call(NET, *options, '--workers', 0) == 2
     err = capsys.readouterr().err
-    assert '1 x missing file: p2.png: no such picture in the folder' in err
+    assert '1 x missing file: p2.png: no such image in the folder, the nearest is p5.png' in err
     listed = tmp_path / 'out/problems.txt'
-    assert f'match (1 x missing file, 1 x picture without boxes; all in {listed}); mend' in err
+    assert f'match (1 x missing file, 1 x image without boxes; all in {listed}); mend' in err
     assert listed.read_text().splitlines() == [
-        'missing file\tp2.png\tno such picture in the folder',
-        'picture without boxes\tmore.png\tnot in the annotations',
+        'missing file\tp2.png\tno such image in the folder, the nearest is p5.png',
+        'image without boxes\tmore.png\tnot in the annotations',
     ]
     assert call(NET, *options, '--workers', 0, '--allow-missing') == 0
     summary = json.loads((tmp_path / 'out/summary.json').read_text())
     assert summary['images'] == 5
-    assert summary['problems'] == {'missing file': 1, 'picture without boxes': 1}
+    assert summary['problems'] == {'missing file': 1, 'image without boxes': 1}
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
         (['--config', 'nope.py'], 'config nope.py does not exist'),
         (['--steps', 'all'], "steps must be 'last' or 'mean'"),
         (['--synsets', 'nope.txt'], 'synsets: nope.txt does not exist'),
-        (['--format', 'coco'], 'is no COCO file'),
+        (['--format', 'coco'], 'must hold an object as COCO does'),
     ],
 )
 def test_bad_input_is_one_sentence(tmp_path, capsys, extra, message):
