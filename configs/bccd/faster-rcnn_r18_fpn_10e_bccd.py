@@ -49,7 +49,7 @@ train_dataloader = dict(
     batch_size=4,
     num_workers=1,
     persistent_workers=True,
-    drop_last=True,  # 205 = 51 * 4 + 1, and AW-FPN's BatchNorm cannot train on one picture
+    drop_last=True,  # 205 = 51 * 4 + 1, and AW-FPN's BatchNorm cannot train on one image
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='XMLDataset',
@@ -57,7 +57,7 @@ train_dataloader = dict(
         metainfo=metainfo,
         ann_file='ImageSets/Main/train.txt',
         data_prefix=dict(sub_data_root=''),
-        # one training box (picture 00343) has no size
+        # one training box (image 00343) has no size
         filter_cfg=dict(filter_empty_gt=True, bbox_min_size=1),
         pipeline=train_pipeline,
     ),

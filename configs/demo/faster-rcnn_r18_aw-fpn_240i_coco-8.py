@@ -1,6 +1,6 @@
-"""AW-FPN learns 8 pictures of COCO by heart (320 px, from scratch): does everything work?
+"""AW-FPN overfits 8 images of COCO (320 px, from scratch): does everything work?
 
-The pictures are eight of the first ones of train2017 that hold no box under 15 px at this size.
+The images are eight of the first ones of train2017 that hold no box under 15 px at this size.
 Trained and tested on the same eight.
 """
 

@@ -1,4 +1,4 @@
-"""The same for VOC's layout: 8 pictures of VOC2007 trainval, learned by heart."""
+"""The same for VOC's layout: 8 images of VOC2007 trainval, overfitted."""
 
 _base_ = './faster-rcnn_r18_aw-fpn_240i_coco-8.py'
 
@@ -15,7 +15,7 @@ dataset = dict(
     pipeline={{_base_.pipeline}},
 )
 train_dataloader = dict(dataset=dataset)
-# VOC's measure reads the boxes behind the pipeline: Resize must not see them
+# VOC's measure reads the boxes after the pipeline: Resize must not see them
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=(320, 320), keep_ratio=True),

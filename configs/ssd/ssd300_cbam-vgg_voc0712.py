@@ -2,7 +2,7 @@ _base_ = 'mmdet::pascal_voc/ssd300_voc0712.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
-# a gate behind the last ReLU of every stage of the trunk and of the two layers after it
+# a gate after the last ReLU of every stage of the trunk and of the two layers after it
 model = dict(
     backbone=dict(
         type='mmattn.Attend',

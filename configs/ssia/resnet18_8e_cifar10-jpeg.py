@@ -1,4 +1,4 @@
-"""A sixteenth of CIFAR-10 as picture files, for a CPU: docs/ssia.md says how to get them."""
+"""A sixteenth of CIFAR-10 as image files, for a CPU: docs/ssia.md says how to get them."""
 
 _base_ = ['mmpretrain::_base_/default_runtime.py']
 
@@ -17,7 +17,7 @@ model = dict(
     ),
 )
 
-# data: folders of pictures by class
+# data: folders of images by class
 data_preprocessor = dict(
     num_classes=10,
     mean=[125.307, 122.961, 113.8575],
@@ -57,7 +57,7 @@ test_dataloader = dict(
 )
 test_evaluator = dict(type='Accuracy', topk=(1,))
 
-# schedule: the paper's but for its length; the test pictures are looked at once, at the end
+# schedule: the paper's but for its length; the test images are looked at once, at the end
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=4e-5))
 param_scheduler = dict(
     type='CosineAnnealingLR', T_max=8, by_epoch=True, convert_to_iter_based=True

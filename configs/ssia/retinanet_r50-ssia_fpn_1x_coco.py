@@ -13,6 +13,6 @@ model = dict(
     model=_base_.model,
     taps=(1, 2, 3),
     lambdas=(2, 3),  # the paper's of these two blocks; 1 is that of stage 0
-    norm='LN',  # a process has too few pictures for BatchNorm
+    norm='LN',  # a process has too few images for BatchNorm
 )
 custom_hooks = [dict(type='mmattn.SSIAHook')]

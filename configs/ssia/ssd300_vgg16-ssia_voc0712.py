@@ -1,6 +1,6 @@
 """SSD300 with SSIA, which its authors left to future work.
 
-From the maps behind the poolings, and the last of the trunk.
+From the maps after the poolings, and the last of the trunk.
 """
 
 _base_ = 'mmdet::pascal_voc/ssd300_voc0712.py'
@@ -8,13 +8,13 @@ _base_ = 'mmdet::pascal_voc/ssd300_voc0712.py'
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
 plain = _base_.model
-plain.bbox_head.type = 'mmattn.SSDHead'  # the host's cannot predict
+plain.bbox_head.type = 'mmattn.SSDHead'  # mmdet's cannot predict
 model = dict(
     _delete_=True,
     type='mmattn.SSIA',
     model=plain,
     taps=(1, 2, 3, 4),
     sample=(3, 300, 300),
-    norm='LN',  # a process has too few pictures for BatchNorm
+    norm='LN',  # a process has too few images for BatchNorm
 )
 custom_hooks = [dict(type='mmattn.SSIAHook')]

@@ -1,4 +1,4 @@
-"""With SSIA, from the maps behind the poolings."""
+"""With SSIA, from the maps after the poolings."""
 
 _base_ = './vgg16_1xb32-100e_mini-imagenet.py'
 

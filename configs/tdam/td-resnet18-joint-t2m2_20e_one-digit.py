@@ -28,7 +28,7 @@ model = dict(
         in_channels=128,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
         topk=(1,),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.05),  # with the host's 0.01 it waits
+        init_cfg=dict(type='Normal', layer='Linear', std=0.05),  # with mmpretrain's 0.01 it waits
     ),
 )
 

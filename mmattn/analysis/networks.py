@@ -78,10 +78,8 @@ def resnet(
     if gate and gate['type'] == 'mmattn.BAM':
         places = dict(position='after_stage', stages=(0, 1, 2))
     rules = [dict(gate=gate, **places)] if gate else []
-    net = AttentionResNet(depth, attention=rules, conv2=AW if aw else None, **options)
-    if cifar:
-        net.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
-        net.maxpool = nn.Identity()
+    conv2 = AW if aw else None
+    net = AttentionResNet(depth, attention=rules, conv2=conv2, cifar_stem=cifar, **options)
     return Classifier(net, 2048, classes) if classes else net
 
 

@@ -51,7 +51,9 @@ class Attend(Front, AddedParts):
       the levels that are read: a neck with ``start_level=1`` reads no level 0, and a gate there
       would get no gradient (:func:`mmattn.add_attention` sees to it).
     - ``dict(gate=..., after=pattern)``: a gate behind every module of that name; what follows in
-      the network sees it.
+      the network sees it. With ``position='after_conv3'`` (or another of
+      :class:`AttentionResNet`'s) it stands there inside every residual block of that name, of
+      mmdet's kind or derived from it (Res2Net, RegNet, ResNeSt, HRNet, ...).
     - ``dict(conv=..., replace=pattern)``: this convolution in the place of every plain
       ``nn.Conv2d`` of that name. It starts with the weights of the old one and has its arguments.
       An AW-convolution also stands over weight standardisation (``ConvWS``, ``ConvAWS``) and
@@ -105,15 +107,21 @@ class Attend(Front, AddedParts):
         convs = self._convs_to_replace([rule for rule in attention if 'conv' in rule])
         gates = [rule for rule in attention if 'gate' in rule]
         after = [self._matching(rule) if 'after' in rule else [] for rule in gates]
+        behind = [[] if 'position' in rule else names for rule, names in zip(gates, after)]
+        widths_needed = any('position' not in rule for rule in gates)
         samples = [sample] if sample else sample_inputs(self, _config(wrapped, kwargs))
-        trial = self._try_out(samples, after, convs, bool(gates))
+        trial = self._try_out(samples, behind, convs, widths_needed)
         for names, cfg in convs:
             replace_conv(self, names, cfg)
         if gates:
-            self.attend = ModuleDict()
+            if widths_needed:
+                self.attend = ModuleDict()
             for rule, names in zip(gates, after):
                 for name in names:
-                    self._add_after(name, rule['gate'], trial.widths)
+                    if 'position' in rule:
+                        self._add_inside(name, rule)
+                    else:
+                        self._add_after(name, rule['gate'], trial.widths)
                 if 'after' not in rule:
                     self._add_to_levels(rule, trial)
         self._remember(plain)
@@ -208,6 +216,20 @@ class Attend(Front, AddedParts):
         self.attend[unused_name(self.attend, f'{name.replace(".", "_")}_{abbr}')] = gate
         self.get_submodule(name).register_forward_hook(partial(gate_output, gate))
 
+    def _add_inside(self, name: str, rule: dict) -> None:
+        from mmattn.backbones.attention_resnet import add_to_block, positions_in
+
+        block, position = self.get_submodule(name), rule['position']
+        allowed = positions_in(block)
+        if position not in allowed:
+            kind = type(block).__name__
+            has = f'has {", ".join(map(repr, allowed))}' if allowed else 'is no residual block'
+            raise ValueError(
+                f'position must be one that the block has, got {position!r} for {name!r} '
+                f'({kind}), which {has}'
+            )
+        add_to_block(block, position, rule['gate'])
+
     def _add_to_levels(self, rule: dict, trial: Trial) -> None:
         outputs = trial.outputs
         every = [level for level in range(len(outputs)) if level not in trial.passed]
@@ -275,7 +297,8 @@ def _check(rule: dict) -> None:
     if isinstance(rule, dict) and 'conv' in rule:
         check_keys(rule, ('conv', 'replace'), 'replace')
     else:
-        check_keys(rule, ('gate', 'after') if 'after' in rule else ('gate', 'levels'), 'gate')
+        place = ('after', 'position') if 'after' in rule else ('levels',)
+        check_keys(rule, ('gate', *place), 'gate')
 
 
 def _match_modules(patterns: str | Sequence, named: dict) -> list:

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 
+from mmcv.cnn import build_conv_layer
 from mmdet.models.backbones import resnext
 from mmdet.models.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from mmdet.models.layers import ResLayer
@@ -23,7 +24,7 @@ from mmattn.backbones._insert import (
 from mmattn.core.names import listed
 from mmattn.registry import MODELS
 
-__all__ = ['AttentionResNet']
+__all__ = ['AttentionResNet', 'add_to_block', 'positions_in']
 
 _IN_BLOCK = {
     BasicBlock: ('after_conv1', 'before_norm2', 'after_conv2', 'after_add'),
@@ -74,6 +75,7 @@ class AttentionResNet(AddedParts, ResNet):
         basic_convs: which of the two 3x3 convolutions of a basic block ``conv2`` replaces.
         groups: of the 3x3 in a bottleneck (ResNeXt).
         base_width: of a group, when ``groups > 1``.
+        cifar_stem: a 3x3 convolution without stride and no max-pooling, for images of 32 x 32.
         attention_norm_eval: keep the new norms in eval mode, as ``norm_eval`` does the others.
         kwargs: every other argument of mmdet's ResNet. Its ``plugins`` (GCNet's configs) stay
             where they are and run before a gate of ``attention`` at the same position; gates and
@@ -102,6 +104,7 @@ class AttentionResNet(AddedParts, ResNet):
         basic_convs: Sequence = (1, 2),
         groups: int = 1,
         base_width: int = 4,
+        cifar_stem: bool = False,
         attention_norm_eval: bool = False,
         **kwargs,
     ) -> None:
@@ -116,6 +119,7 @@ class AttentionResNet(AddedParts, ResNet):
             )
         if groups > 1 and self.arch_settings[depth][0] is BasicBlock:
             raise ValueError(f'groups must be 1 for depth {depth}, got {groups}')
+        self._cifar_stem = cifar_stem
         self._groups = dict(groups=groups, base_width=base_width) if groups > 1 else {}
         super().__init__(depth, **kwargs)
         self.attention_norm_eval = attention_norm_eval
@@ -127,6 +131,13 @@ class AttentionResNet(AddedParts, ResNet):
         for rule in attention:
             self._add(rule)
         self._remember(plain)
+
+    def _make_stem_layer(self, in_channels: int, stem_channels: int) -> None:
+        super()._make_stem_layer(in_channels, stem_channels)
+        if self._cifar_stem:
+            options = dict(kernel_size=3, padding=1, bias=False)
+            self.conv1 = build_conv_layer(self.conv_cfg, in_channels, stem_channels, **options)
+            self.maxpool = nn.Identity()
 
     def train(self, mode: bool = True) -> 'AttentionResNet':
         super().train(mode)
@@ -188,7 +199,7 @@ class AttentionResNet(AddedParts, ResNet):
             return
         for stage, indices in _places(rule.get('stages'), blocks, self).items():
             for index in indices:
-                _add_to_block(self._stage(stage)[index], position, rule['gate'])
+                add_to_block(self._stage(stage)[index], position, rule['gate'])
 
     def _stage(self, stage: int) -> ResLayer:
         return getattr(self, self.res_layers[stage])
@@ -234,8 +245,35 @@ def _out_channels(block: nn.Module) -> int:
     return (block.conv2 if isinstance(block, BasicBlock) else block.conv3).out_channels
 
 
-def _add_to_block(block: nn.Module, position: str, cfg: dict) -> None:
-    """Build a gate for one position of a block and see to it that it runs."""
+def positions_in(block: nn.Module) -> tuple[str, ...]:
+    """The positions a block has for :func:`add_to_block`, whatever network it is in.
+
+    Blocks derived from mmdet's (Res2Net, RegNet, ResNeSt, HRNet, ...) have them where they kept
+    the convolution in question; a block of another kind has none.
+    """
+    widths = {i: hasattr(getattr(block, f'conv{i}', None), 'out_channels') for i in (1, 2, 3)}
+    if isinstance(block, Bottleneck):
+        inside = [f'after_conv{i}' for i in (1, 2, 3) if widths[i]]
+        if widths[2] and not hasattr(block, 'trident_dilations'):
+            inside.insert(1, 'before_norm2')
+    elif isinstance(block, BasicBlock):
+        inside = ['after_conv1', 'before_norm2']
+        inside += ['after_conv2'] if type(block) in (BasicBlock, _BasicBlock) else []
+    else:
+        return ()
+    return (*inside, 'after_add')
+
+
+def add_to_block(block: nn.Module, position: str, cfg: dict) -> None:
+    """Build a gate for one position of a block and see to it that it runs.
+
+    Args:
+        block: one of mmdet's, or of a class derived from it.
+        position: one of :func:`positions_in`.
+        cfg: the gate's config.
+    """
+    if type(block) is BasicBlock:
+        block.__class__ = _BasicBlock
     if position == 'after_add':
         channels = _out_channels(block)
     else:

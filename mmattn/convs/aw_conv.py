@@ -51,6 +51,7 @@ class AWConv2d(nn.Conv2d):
             ``'SyncBN'``, ``'none'`` (the pointwise convolutions then have a bias).
         init: ``'paper'``, or ``'identity'``: ``conv(x) + gamma * (aw_out - conv(x))``
             (:mod:`mmattn.core.identity`).
+        residual: convolve with ``K + A * K``; False: with ``A * K`` alone, the paper's ablation.
         recompute: train in less memory and more time: small maps then keep nothing of the size
             ``kernel positions * output`` for the backward pass but compute it again.
 
@@ -83,6 +84,7 @@ class AWConv2d(nn.Conv2d):
         r_hw: int = 1,
         norm: str = 'BN',
         init: str = 'paper',
+        residual: bool = True,
         recompute: bool = False,
     ) -> None:
         kwargs = dict(device=device, dtype=dtype)
@@ -103,6 +105,7 @@ class AWConv2d(nn.Conv2d):
             in_channels, out_channels, self.kernel_size, groups, **options, **kwargs
         )
         self.gamma = make_gamma(init, **kwargs)
+        self.residual = residual
         self.recompute = recompute
 
     def attention(self, x: Tensor) -> Tensor:
@@ -114,6 +117,8 @@ class AWConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         attn = self.attention(x)
+        if not self.residual:
+            attn = attn - 1  # what follows scales the weight by 1 + attn
         if self.gamma is not None:
             attn = self.gamma * attn  # K + gamma * A * K is the blend, weights being linear
         if not torch.jit.is_scripting():  # a branch that torch.jit.script leaves out

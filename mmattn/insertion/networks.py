@@ -6,34 +6,46 @@ computes shapes only.
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
+from mmattn.backbones._insert import can_replace, convolutions
 from mmattn.core.hosts import require_host
+from mmattn.core.modes import hooks
 
-__all__ = ['Network', 'Stage', 'Traced', 'pattern_of', 'stages_of']
+__all__ = [
+    'Network',
+    'Stage',
+    'Traced',
+    'class_of',
+    'is_attend',
+    'pattern_of',
+    'plain_type',
+    'spatial_convs',
+    'stages_of',
+    'tensors_in',
+]
 
 HOSTS = ('mmdet', 'mmpretrain')
 WRAPPERS = ('model', 'detector', 'student', 'module')  # keys under which a model holds another
-HEADS = ('bbox_head', 'rpn_head', 'roi_head.bbox_head', 'roi_head.mask_head', 'mask_head', 'head')
 
-# class of a residual block -> its child that ends the residual branch (None: nothing does)
+# class of a residual block -> children of which the first that gives a map ends the branch
 BLOCKS = {
-    'DarknetBottleneck': 'conv2',
-    'CSPNeXtBlock': 'conv2',
-    'ResBlock': 'conv2',  # Darknet
-    'InvertedResidual': 'linear_conv',
-    'EdgeResidual': 'conv2',
-    'BasicBlock': None,
-    'Bottleneck': None,
-    'BottleneckBlock': None,
-    'ConvNeXtBlock': None,
-    'RepVGGBlock': None,
+    'DarknetBottleneck': ('conv2',),
+    'CSPNeXtBlock': ('conv2',),
+    'ResBlock': ('conv2',),  # Darknet
+    'InvertedResidual': ('linear_conv', 'branch2'),
+    'EdgeResidual': ('conv2',),
+    'BasicBlock': ('drop_path',),
+    'Bottleneck': ('drop_path',),
+    'ConvNeXtBlock': ('drop_path',),
+    'RepVGGBlock': (),
 }
 MANY_STAGES = 5  # a network with more groups of blocks is counted by the sizes of its maps
 
@@ -46,15 +58,20 @@ class Traced(NamedTuple):
         shapes: name of a module -> ``(C, H, W)`` of the map it gives, ``None`` where it gives no
             single map, or maps of several shapes.
         outputs: the same for the outputs of the part.
-        inputs: what it ran on.
+        inputs: what it ran on; ``None`` where that is not known.
         problem: why it could not run; empty when it did.
     """
 
     net: nn.Module
     shapes: dict
     outputs: list
-    inputs: object
+    inputs: Any
     problem: str = ''
+
+    @property
+    def gives_maps(self) -> bool:
+        """Whether all its outputs are ``(N, C, H, W)`` maps."""
+        return bool(self.outputs) and None not in self.outputs
 
 
 class Stage(NamedTuple):
@@ -64,7 +81,8 @@ class Stage(NamedTuple):
         end: name of the module that gives the stage's map; ``None`` where no module does.
         blocks: names of its residual blocks.
         branches: for each of them, the module that ends its residual branch, else the block.
-        convs: names of the plain spatial convolutions in its blocks.
+        convs: for each block the names of its spatial convolutions that attention can stand for;
+            one list where there are no blocks.
     """
 
     end: str | None
@@ -77,7 +95,10 @@ class Network:
     """The model of a config, part by part.
 
     Args:
-        cfg: the config; it is neither kept in step nor changed.
+        cfg: the config. It is not changed here, and a change of it needs a new ``Network``.
+
+    Raises:
+        ValueError: there is no backbone in it.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -91,87 +112,116 @@ class Network:
         """Whether it is one of mmpretrain's classifiers."""
         return self.scope == 'mmpretrain' and 'head' in self.model
 
-    def part(self, where: str) -> ConfigDict | None:
-        """The config of a part (``'backbone'``, ``'neck'``, ``'roi_head.bbox_head'``)."""
-        found = self.model
-        for key in where.split('.'):
-            found = found.get(key) if isinstance(found, dict) else None
-        return found if isinstance(found, dict) and 'type' in found else None
-
-    def heads(self) -> list:
-        """The names of its heads."""
-        return [name for name in HEADS if self.part(name) is not None]
-
-    def names(self) -> list:
-        """The names of all parts that can be spoken of."""
-        nested = [name for name in ('backbone', 'neck') if self.part(name) is not None]
-        return [*nested, *self.heads()]
-
-    def kind(self, cfg: dict) -> type:
-        """The class a part's config names, that of the wrapped network for ``mmattn.Attend``."""
-        return class_of(plain_type(cfg), cfg.get('_scope_') or self.scope)
-
-    def build(self, cfg: dict) -> nn.Module:
-        """A part from its config, without weights from anywhere."""
-        cfg = copy.deepcopy(cfg)
-        scope = cfg.pop('_scope_', None) or self.scope
-        with DefaultScope.overwrite_default_scope(scope):
-            return MODELS.build(cfg)
-
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the images the config tests on."""
         return _image_size(self.cfg, self.model, self.is_classifier)
 
+    def part(self, where: str) -> ConfigDict | None:
+        """The config of a part by its path, such as ``'neck.0'`` or ``'roi_head.mask_head'``."""
+        found: Any = self.model
+        for key in where.split('.'):
+            if isinstance(found, list | tuple) and key.isdigit() and int(key) < len(found):
+                found = found[int(key)]
+            else:
+                found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) and 'type' in found else None
+
+    def necks(self) -> list[str]:
+        """The paths of its necks: none, one, or those of a chain."""
+        neck = self.model.get('neck')
+        if isinstance(neck, list | tuple):
+            return [f'neck.{i}' for i in range(len(neck))]
+        return ['neck'] if self.part('neck') is not None else []
+
+    def heads(self) -> list[str]:
+        """The paths of its heads; those of a chain (Cascade R-CNN) one by one."""
+        found = []
+        for prefix, model in (('', self.model), ('roi_head.', self.model.get('roi_head') or {})):
+            for key, value in model.items():
+                if key.endswith('head') and key != 'roi_head':
+                    many = len(value) if isinstance(value, list | tuple) else 0
+                    path = f'{prefix}{key}'
+                    found += [f'{path}.{i}' for i in range(many)] if many else [path]
+        return [path for path in found if self.part(path) is not None]
+
+    def names(self) -> list[str]:
+        """The paths of all parts."""
+        return ['backbone', *self.necks(), *self.heads()]
+
+    def kind(self, where: str) -> type:
+        """The class of a part, that of the wrapped network for ``mmattn.Attend``."""
+        cfg = self.part(where)
+        return class_of(plain_type(cfg), cfg.get('_scope_') or self.scope)
+
+    def build(self, where: str) -> nn.Module:
+        """A part, without weights from anywhere.
+
+        Raises:
+            ValueError: it cannot be built; the sentence names the part.
+        """
+        cfg = copy.deepcopy(self.part(where))
+        scope = cfg.pop('_scope_', None) or self.scope
+        with DefaultScope.overwrite_default_scope(scope):
+            try:
+                return MODELS.build(cfg)
+            except (ValueError, TypeError, KeyError, AssertionError) as error:
+                raise ValueError(f'the {where} cannot be built: {_plain_words(error)}') from error
+
     def trace(self, where: str) -> Traced:
         """A part built and run on an image of the config's size, or on the maps before it."""
         if where not in self._traced:
-            part = self.part(where)
-            self._traced[where] = _trace(lambda: self.build(part), self.inputs(where))
+            self._traced[where] = _trace(lambda: self.build(where), self._inputs(where))
         return self._traced[where]
 
-    def inputs(self, where: str):
+    def _inputs(self, where: str) -> Any:
         """What a part runs on: an image, or maps; ``None`` where that is not known."""
         if where == 'backbone':
             channels = self.part('backbone').get('in_channels', 3)
             return torch.zeros(1, channels if isinstance(channels, int) else 3, *self.size)
-        before = 'neck' if where != 'neck' and self.part('neck') is not None else 'backbone'
-        if self.part(before) is None:
-            return None
-        maps = self.trace(before).outputs
-        if not maps or None in maps:
-            return None
-        return tuple(torch.zeros(1, *shape) for shape in maps)
+        if where.startswith('roi_head.'):
+            return _region(self.part(where))
+        chain = ['backbone', *self.necks()]
+        before = chain[chain.index(where) - 1] if where in chain else chain[-1]
+        traced = self.trace(before)
+        return (
+            tuple(torch.zeros(1, *shape) for shape in traced.outputs)
+            if traced.gives_maps
+            else None
+        )
 
     def read_levels(self) -> list[int]:
         """Which outputs of the backbone the neck reads; all where there is none."""
-        maps = self.trace('backbone').outputs
-        everything = list(range(len(maps)))
-        if self.part('neck') is None or None in maps:
+        maps = self.trace('backbone')
+        everything = list(range(len(maps.outputs)))
+        if not self.necks() or not maps.gives_maps:
             return everything
-        neck = self.trace('neck')
-        inputs = self.inputs('neck')
+        name = self.necks()[0]
+        neck = self.trace(name)
         try:
-            device = neck.inputs[0].device
-            inputs = tuple(x.to(device).requires_grad_() for x in inputs)
-            total = sum(x.sum() for x in _tensors(neck.net(inputs)))
+            inputs = tuple(torch.zeros_like(x, requires_grad=True) for x in neck.inputs)
+            total = sum(x.sum() for x in tensors_in(neck.net(inputs)))
             grads = torch.autograd.grad(total, inputs, allow_unused=True)
-        except Exception:  # whatever a foreign neck cannot do: the config's words remain
-            start = self.part('neck').get('start_level', 0)
-            return everything[start:]
+        except Exception:  # whatever a foreign neck cannot do: its config's words remain
+            return everything[self.part(name).get('start_level', 0) :]
         return [level for level, grad in enumerate(grads) if grad is not None]
 
 
-def plain_type(cfg: dict):
-    """The type of a part, that of the wrapped network for ``mmattn.Attend``."""
+def is_attend(cfg: dict) -> bool:
+    """Whether a part's config is of ``mmattn.Attend``."""
     kind = cfg['type']
-    if kind == 'mmattn.Attend' or getattr(kind, '__name__', '') == 'Attend':
+    return kind == 'mmattn.Attend' or getattr(kind, '__name__', '') == 'Attend'
+
+
+def plain_type(cfg: dict) -> Any:
+    """The type of a part, that of the wrapped network for ``mmattn.Attend``."""
+    if is_attend(cfg):
         wrapped = cfg['wrapped']
         return wrapped['type'] if isinstance(wrapped, dict) else wrapped
-    return kind
+    return cfg['type']
 
 
-def class_of(kind, scope: str) -> type:
+def class_of(kind: Any, scope: str) -> type:
     """The class of a type in a config.
 
     Raises:
@@ -189,6 +239,14 @@ def class_of(kind, scope: str) -> type:
     return found
 
 
+def _plain_words(error: Exception) -> str:
+    """The message of an error without what a registry puts before it."""
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return (
+        re.sub(r'^(class `\w+` in \S+: ?)+', '', str(text)).split('\n')[0] or type(error).__name__
+    )
+
+
 def _scope(cfg: Config) -> str:
     """The framework of a config."""
     scope = cfg.get('default_scope') or cfg.model.get('_scope_')
@@ -200,75 +258,77 @@ def _scope(cfg: Config) -> str:
     return scope
 
 
-def _inner(model: dict) -> tuple[dict, list]:
+def _inner(model: ConfigDict) -> tuple[ConfigDict, list]:
     """The model that has the backbone, and the types of those around it."""
-    outer = []
+    outer: list = []
     while 'backbone' not in model:
         key = next((key for key in WRAPPERS if isinstance(model.get(key), dict)), None)
         if key is None:
             raise ValueError(
-                f'cfg: the model {model.get("type")!r} has no backbone, neck or head to add to'
+                f'cfg: the model {model.get("type")!r} has no backbone, so nothing can be added'
             )
         outer.append(model.get('type'))
         model = model[key]
     return model, outer
 
 
-def _tensors(outs) -> list:
+def _region(cfg: dict) -> Any:
+    """The features of one region, for a head behind a RoI extractor."""
+    channels, size = cfg.get('in_channels', 256), cfg.get('roi_feat_size', 7)
+    if not isinstance(channels, int):
+        return None
+    size = (size, size) if isinstance(size, int) else tuple(size)
+    return torch.zeros(1, channels, *size)
+
+
+def tensors_in(outs: Any) -> Iterator[Tensor]:
+    """Every tensor of floating point in nested outputs."""
     if isinstance(outs, Tensor):
-        return [outs]
-    if isinstance(outs, dict):
-        outs = list(outs.values())
-    return [x for out in outs or () for x in _tensors(out)] if isinstance(outs, Iterable) else []
+        if outs.is_floating_point():
+            yield outs
+    elif isinstance(outs, dict) or (hasattr(outs, 'values') and callable(outs.values)):
+        for value in outs.values():  # also mmengine's InstanceData
+            yield from tensors_in(value)
+    elif isinstance(outs, Sequence) and not isinstance(outs, str):
+        for value in outs:
+            yield from tensors_in(value)
 
 
-def _trace(build: Callable, inputs) -> Traced:
+def _trace(build: Callable, inputs: Any) -> Traced:
     """On the meta device; on the CPU where a part needs values."""
-    if inputs is None:
-        return Traced(_built(build), {}, [], None, 'what comes before it gives no maps')
-    for device in ('meta', 'cpu'):
-        net = _built(build)
-        shapes: dict = {}
-        handles = [
-            module.register_forward_hook(_note(shapes, name))
-            for name, module in net.named_modules()
-            if name
-        ]
+    problem = 'what comes before it gives no maps'
+    for device in ('meta', 'cpu') if inputs is not None else ():
+        net, shapes = _in_eval(build), {}
         shadow = _to(inputs, device)
+        named = {name: module for name, module in net.named_modules() if name}
         try:
-            with torch.no_grad():
+            with hooks(named, partial(_note, shapes)), torch.no_grad():
                 outs = net.to(device)(shadow)
         except Exception as error:  # a foreign network may raise anything
             problem = f'{type(error).__name__}: {error}'.split('\n')[0]
             continue
-        finally:
-            for handle in handles:
-                handle.remove()
         outs = [outs] if isinstance(outs, Tensor) else outs
         outputs = [_shape(out) for out in outs] if isinstance(outs, Sequence) else []
         return Traced(net, shapes, outputs, shadow)
-    return Traced(net, {}, [], inputs, problem)
+    return Traced(_in_eval(build), {}, [], inputs, problem)
 
 
-def _built(build: Callable) -> nn.Module:
+def _in_eval(build: Callable) -> nn.Module:
     net = build()
     net.eval()  # mmdet's ResNet returns nothing here
     return net
 
 
-def _to(inputs, device: str):
+def _to(inputs: Any, device: str) -> Any:
     return inputs.to(device) if isinstance(inputs, Tensor) else tuple(x.to(device) for x in inputs)
 
 
-def _note(shapes: dict, name: str):
-    def hook(module: nn.Module, inputs: tuple, output) -> None:
-        shape = _shape(output)
-        shapes[name] = shape if shapes.get(name, shape) == shape else None
-
-    return hook
+def _note(shapes: dict, name: str, module: nn.Module, inputs: tuple, output: Any) -> None:
+    shape = _shape(output)
+    shapes[name] = shape if shapes.get(name, shape) == shape else None
 
 
-def _shape(output) -> tuple | None:
+def _shape(output: Any) -> tuple | None:
     is_map = isinstance(output, Tensor) and output.dim() == 4
     return tuple(output.shape[1:]) if is_map else None
 
@@ -281,8 +341,8 @@ def stages_of(traced: Traced) -> list[Stage]:
     modules = dict(traced.net.named_modules())
     blocks = [name for name in modules if _is_block(modules, name, traced.shapes)]
     if blocks:
-        return _block_stages(blocks, modules, traced.shapes)
-    return _pooled_stages(modules, traced.shapes)
+        return _block_stages(blocks, modules, traced)
+    return _pooled_stages(modules, traced)
 
 
 def _block_kind(module: nn.Module) -> str | None:
@@ -292,29 +352,27 @@ def _block_kind(module: nn.Module) -> str | None:
 def _is_block(modules: dict, name: str, shapes: dict) -> bool:
     if _block_kind(modules[name]) is None or shapes.get(name) is None:
         return False
-    parents = _parents(name)
+    words = name.split('.')
+    parents = ('.'.join(words[:i]) for i in range(1, len(words)))
     return not any(_block_kind(modules[parent]) for parent in parents if parent in modules)
 
 
-def _parents(name: str) -> list:
-    parts = name.split('.')
-    return ['.'.join(parts[:i]) for i in range(1, len(parts))]
-
-
-def _block_stages(blocks: list, modules: dict, shapes: dict) -> list[Stage]:
+def _block_stages(blocks: list, modules: dict, traced: Traced) -> list[Stage]:
     groups: dict = {}
     for name in blocks:
         prefix = re.match(r'.*?\d+(?=\.|$)|.*', name)[0]  # 'layer1.0' -> 'layer1'
         groups.setdefault(prefix, []).append(name)
     merged = [([prefix], names) for prefix, names in groups.items()]
     if len(merged) > MANY_STAGES:
-        merged = _merge_by_size(merged, shapes)
+        merged = _merge_by_size(merged, traced.shapes)
+    convs = spatial_convs(traced.net)
     found = []
     for prefixes, names in merged:
-        end = prefixes[-1] if shapes.get(prefixes[-1]) else None
-        branches = [_branch(name, modules, shapes) for name in names]
-        convs = [conv for name in names for conv in _spatial_convs(name, modules)]
-        found.append(Stage(end, names, branches, convs))
+        end = prefixes[-1] if traced.shapes.get(prefixes[-1]) else None
+        branches = [_branch(name, modules, traced.shapes) for name in names]
+        inside = [[c for c in convs if c.startswith(f'{name}.')] for name in names]
+        inside = [[c for c in block if 'downsample' not in c.split('.')] for block in inside]
+        found.append(Stage(end, names, branches, inside))
     return found
 
 
@@ -331,56 +389,40 @@ def _merge_by_size(groups: list, shapes: dict) -> list:
 
 
 def _branch(name: str, modules: dict, shapes: dict) -> str:
-    child = BLOCKS[_block_kind(modules[name])]
-    return f'{name}.{child}' if child and shapes.get(f'{name}.{child}') else name
+    children = (f'{name}.{child}' for child in BLOCKS[_block_kind(modules[name])])
+    return next((child for child in children if shapes.get(child)), name)
 
 
-def is_plain_conv(module: nn.Module) -> bool:
-    """Whether it is a convolution that another one can stand for: torch's or mmcv's own."""
-    return type(module).__name__ == 'Conv2d' and isinstance(module, nn.Conv2d)
-
-
-def _spatial_convs(block: str, modules: dict) -> list:
+def spatial_convs(net: nn.Module, smallest: int = 2) -> list[str]:
+    """The first names of the convolutions that attention can stand for, kernels from a size on."""
     return [
-        name
-        for name, module in modules.items()
-        if name.startswith(f'{block}.')
-        and is_plain_conv(module)
-        and max(module.kernel_size) > 1
-        and 'downsample' not in name.split('.')
+        names[0]
+        for conv, names in convolutions(net).items()
+        if can_replace(conv) and max(conv.kernel_size) >= smallest
     ]
 
 
-def _pooled_stages(modules: dict, shapes: dict) -> list[Stage]:
+def _pooled_stages(modules: dict, traced: Traced) -> list[Stage]:
     """A chain of layers such as VGG: a stage is what lies between two poolings."""
     for name, module in modules.items():
         if isinstance(module, nn.Sequential) and name:
             pools = [i for i, layer in enumerate(module) if isinstance(layer, nn.MaxPool2d)]
             if len(pools) > 2:
-                return _between(name, module, pools, modules, shapes)
+                return _between(name, module, pools, traced)
     return []
 
 
-def _between(name: str, chain: nn.Module, pools: list, modules: dict, shapes: dict) -> list:
+def _between(name: str, chain: nn.Module, pools: list, traced: Traced) -> list[Stage]:
+    convs = spatial_convs(traced.net)
     stages, start = [], 0
     for stop in [*pools, len(chain)]:
         layers = [f'{name}.{i}' for i in range(start, stop)]
         start = stop + 1
-        if not layers:
-            continue
-        convs = [
-            conv
-            for layer in layers
-            for conv in [layer, *_children(layer, modules)]
-            if is_plain_conv(modules[conv]) and max(modules[conv].kernel_size) > 1
-        ]
-        end = layers[-1] if shapes.get(layers[-1]) else None
-        stages.append(Stage(end, [], [], convs))
+        if layers:
+            inside = [c for c in convs if any(f'{c}.'.startswith(f'{layer}.') for layer in layers)]
+            end = layers[-1] if traced.shapes.get(layers[-1]) else None
+            stages.append(Stage(end, [], [], [inside]))
     return stages
-
-
-def _children(name: str, modules: dict) -> list:
-    return [other for other in modules if other.startswith(f'{name}.')]
 
 
 # ---------------------------------------------------------------------- names as one expression
@@ -431,7 +473,7 @@ def _image_size(cfg: Config, model: dict, is_classifier: bool) -> tuple[int, int
     return (224, 224) if is_classifier else (800, 1344)
 
 
-def _pipeline(loader) -> list:
+def _pipeline(loader: dict | None) -> list:
     dataset = (loader or {}).get('dataset') or {}
     while isinstance(dataset, dict) and 'pipeline' not in dataset:
         inner = dataset.get('dataset') or next(iter(dataset.get('datasets') or []), None)

@@ -1,8 +1,7 @@
 """What attention a config has: every place, its map, its parameters and its GMACs."""
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -13,10 +12,11 @@ from mmattn.analysis.complexity import measure_complexity
 from mmattn.backbones._insert import AddedParts
 from mmattn.backbones.top_down import TopDown
 from mmattn.convs import AAConv2d, AWConv2d
+from mmattn.core.modes import hooks
 from mmattn.insertion.networks import Network, Traced
 from mmattn.layers._gate import Gate
 
-__all__ = ['Place', 'Report', 'attach', 'describe', 'report']
+__all__ = ['Place', 'Report', 'attach', 'report']
 
 
 class Place(NamedTuple):
@@ -67,7 +67,7 @@ class Report(ConfigDict):
             f'{", ".join(self.methods)}: init={self.init}, {self.reason}'
             if self.get('methods')
             else 'attention:',
-            *_table([_row(group) for group in _groups(self.places)]),
+            *(_table([_row(group) for group in _groups(self.places)]) if self.rows else ()),
             f'total: +{self.params:,} parameters, +{self.gmacs:.3f} GMACs for an image of '
             f'{height} x {width}',
             *self.get('notes', ()),
@@ -147,16 +147,21 @@ def report(cfg: Config) -> Report:
     return Report(_measure(cfg))
 
 
-def describe(methods: Sequence) -> list[str]:
-    """The names of methods, for the report."""
-    return [one if isinstance(one, str) else str(one.get('type')) for one in methods]
-
-
 def attach(cfg: Config, methods: list[str], init: str, reason: str) -> None:
-    """Measure what a config has and put the report into its entry ``mmattn``."""
+    """Measure what a config has and put the report into its entry ``mmattn``.
+
+    Args:
+        cfg: the config; a report it has already is continued.
+        methods: what was added now.
+        init: how it starts.
+        reason: why it does.
+
+    Raises:
+        ValueError: a part with attention cannot be built.
+    """
     before = cfg.get('mmattn') or {}
     found = dict(methods=[*before.get('methods', ()), *methods], init=init, reason=reason)
-    # not cfg.mmattn = ..., which would make it a ConfigDict
+    # cfg.mmattn = ... would make it a ConfigDict
     dict.__setitem__(cfg._cfg_dict, 'mmattn', Report({**found, **_measure(cfg)}))
 
 
@@ -164,20 +169,22 @@ def _measure(cfg: Config) -> dict:
     network = Network(cfg)
     rows, notes = [], []
     for where in network.names():
-        if where not in ('backbone', 'neck') and not _is_ours(network.part(where)):
+        part = network.part(where)
+        if not _is_ours(part):
             continue
         traced = network.trace(where)
-        rows += [
-            place._replace(name=f'{where}.{place.name}'.rstrip('.')) for place in _places(traced)
-        ]
-        if traced.problem and _is_ours(network.part(where)):
-            notes.append(f'{where}: does not run here, so its maps are unknown ({traced.problem})')
-    if 'mmattn.SSIA' in network.outer:
-        notes.append(_ssia_note(cfg))
-    return dict(image_size=network.size, rows=[tuple(row) for row in rows], notes=notes)
+        found = _places(traced)
+        rows += [tuple(p._replace(name=f'{where}.{p.name}'.rstrip('.'))) for p in found]
+        if traced.problem and found:
+            notes.append(f'{where}: its maps are unknown, it does not run here ({traced.problem})')
+        elif where.startswith('roi_head.') and found:
+            notes.append(f'{where}: the GMACs of one region')
+    notes += _ssia_notes(cfg.model)
+    return dict(image_size=network.size, rows=rows, notes=notes)
 
 
-def _is_ours(part) -> bool:
+def _is_ours(part: Any) -> bool:
+    """Whether a config names one of our types."""
     if isinstance(part, dict):
         part = list(part.values())
     if isinstance(part, list | tuple):
@@ -185,128 +192,122 @@ def _is_ours(part) -> bool:
     return isinstance(part, str) and part.startswith('mmattn.')
 
 
-def _ssia_note(cfg: Config) -> str:
-    from mmattn.auxiliary.wrapper import _Blocks  # noqa: F401
-
-    taps = ', '.join(map(str, cfg.model.taps))
-    return (
-        f'SSIA: training only, losses between the taps {taps}; the deployed model has none of '
-        'its parameters'
-    )
+def _ssia_notes(model: dict) -> list[str]:
+    if model.get('type') != 'mmattn.SSIA':
+        return []
+    taps = ', '.join(map(str, model['taps']))
+    return [
+        f'SSIA: in training losses between the taps {taps}; the deployed model is the plain one'
+    ]
 
 
 def _places(traced: Traced) -> list[Place]:
     """The modules of a part that a plain network lacks."""
-    net = traced.net
+    net, macs = traced.net, {}
     found = _added_modules(net)
-    if not found:
-        return []
-    macs: dict = {}
-    if not traced.problem:
-        macs = {
-            name: cost.macs for name, cost in measure_complexity(net, traced.inputs).added.items()
-        }
-        macs.update(_block_macs(net, traced.inputs, found))
-    rows = []
-    for name, module in found.items():
-        cost = macs.get(name)
-        size = traced.shapes.get(name)
-        kind = type(module).__name__
-        rows.append(
-            Place(kind, name, size, _params(net, name, module), cost and cost / 1e9 or 0.0)
-            if not traced.problem
-            else Place(kind, name, size, _params(net, name, module), None)
+    if found and not traced.problem:
+        counted = measure_complexity(net, traced.inputs).added
+        macs = {name: cost.macs for name, cost in counted.items()}
+        others = {name: module for name, module in found.items() if name not in macs}
+        macs.update(_others_macs(net, traced.inputs, others))
+    return [
+        Place(
+            _kind(module),
+            name,
+            traced.shapes.get(name),
+            _params(module),
+            macs[name] / 1e9 if name in macs else None,
         )
-    return rows
+        for name, module in found.items()
+    ]
+
+
+def _kind(module: nn.Module) -> str:
+    kind = type(module)
+    while '_front_class' in vars(kind):  # AW-convolution over a framework's own
+        kind = kind._front_class
+    return 'AWConv2d' if issubclass(kind, AWConv2d) else kind.__name__
 
 
 def _added_modules(net: nn.Module) -> dict:
     """By name: gates, drop-in convolutions, top-down blocks, and new modules of other kinds."""
     found: dict = {}
     for name, module in net.named_modules():
-        inside = any(name.startswith(f'{outer}.') for outer in found if outer)
-        ours = isinstance(module, (Gate, AWConv2d, AAConv2d)) and not inside
+        ours = isinstance(module, (Gate, AWConv2d, AAConv2d)) and not _is_inside(name, found)
         if ours or _is_top_down(module) or type(module).__name__ == 'LearnToPayHead':
             found[name] = module
-    if isinstance(net, AddedParts):
-        for name, module in net.named_modules():
-            new = name in net._added and name != 'attend'
-            inside = any(name == o or name.startswith(f'{o}.') for o in found)
-            if new and not inside and any(True for _ in module.parameters()):
-                found[name] = module
+    new = net._added if isinstance(net, AddedParts) else ()
+    old = {name for name, _ in net.named_modules()} - set(new)
+    for name, module in net.named_modules():
+        outermost = name != 'attend' and name.rpartition('.')[0] in ('attend', *old)
+        if name in new and outermost and name not in found and not _is_inside(name, found):
+            found[name] = module
     return found
+
+
+def _is_inside(name: str, others: dict) -> bool:
+    return any(name.startswith(f'{other}.') for other in others if other)
 
 
 def _is_top_down(module: nn.Module) -> bool:
     return isinstance(module, TopDown) and module.steps > 1
 
 
-def _params(net: nn.Module, name: str, module: nn.Module) -> int:
+def _params(module: nn.Module) -> int:
     """Parameters of a module that the plain network lacks."""
-    total = sum(p.numel() for p in module.parameters())
+    sizes = {name: p.numel() for name, p in module.named_parameters()}
     if isinstance(module, nn.Conv2d):
-        plain = module.out_channels * module.weight[0].numel()
-        return total - plain - (module.out_channels if module.bias is not None else 0)
-    if hasattr(module, 'searchlight'):
-        norms = [
-            p.numel()
-            for key, p in module.named_parameters()
-            if key.startswith('searchlight.') or any(key.startswith(f'{n}.') for n in _new(module))
-        ]
-        return sum(norms)
-    return total
+        bias = module.out_channels if module.bias is not None else 0
+        return sum(sizes.values()) - module.out_channels * module.weight[0].numel() - bias
+    if _is_top_down(module):
+        new = ('searchlight.', *(f'{norm}.' for norm in module.step_norms()))
+        return sum(size for name, size in sizes.items() if name.startswith(new))
+    if type(module).__name__ == 'LearnToPayHead':
+        classes, widths = module.classifier.weight.shape
+        last = widths // len(module.attention)
+        return sum(sizes.values()) - classes * (last + 1)  # the plain head's
+    return sum(sizes.values())
 
 
-def _new(block: nn.Module) -> list:
-    return list(block.step_norms())
-
-
-def _block_macs(net: nn.Module, inputs, found: dict) -> dict:
-    """What every top-down block computes beyond its first step."""
-    blocks = {n: m for n, m in found.items() if hasattr(m, 'searchlight')}
-    if not blocks:
+def _others_macs(net: nn.Module, inputs: Any, found: dict) -> dict:
+    """What top-down blocks compute beyond their first step, and foreign modules in all."""
+    if not found:
         return {}
-    whole = _counted(net, inputs, blocks)
-    handles = [
-        block.register_forward_pre_hook(_stop_at_once, with_kwargs=True)
-        for block in blocks.values()
-    ]
-    try:
-        first = _counted(net, inputs, blocks)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return {name: whole[name] - first[name] for name in blocks}
+    whole = _counted(net, inputs, found)
+    blocks = {name: module for name, module in found.items() if _is_top_down(module)}
+    if blocks:
+        with hooks(blocks.values(), _stop_at_once, pre=True, with_kwargs=True):
+            first = _counted(net, inputs, blocks)
+        whole.update({name: whole[name] - first[name] for name in blocks if name in whole})
+    return whole
 
 
 def _stop_at_once(block: nn.Module, inputs: tuple, options: dict) -> tuple:
     return inputs, {**options, 'steps': 1}
 
 
-def _counted(net: nn.Module, inputs, blocks: dict) -> dict:
+def _counted(net: nn.Module, inputs: Any, modules: dict) -> dict:
+    """The multiply-accumulates of some modules in one run."""
     counter = FlopCounterMode(display=False)
     found: dict = {}
-    handles = []
-    for module in net.modules():  # what is watched computes all of its output, as papers count
-        if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(lambda module, args, out: None))
-    for name, block in blocks.items():
-        handles.append(
-            block.register_forward_pre_hook(
-                lambda module, args, name=name: found.update({name: -counter.get_total_flops()})
-            )
-        )
-        handles.append(
-            block.register_forward_hook(
-                lambda module, args, out, name=name: found.update(
-                    {name: found[name] + counter.get_total_flops()}
-                )
-            )
-        )
-    try:
-        with torch.no_grad(), counter:
-            net(inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
+
+    def enter(name: str, module: nn.Module, args: tuple) -> None:
+        found[name] = found.get(name, 0) - counter.get_total_flops()
+
+    def leave(name: str, module: nn.Module, args: tuple, out: Any) -> None:
+        found[name] += counter.get_total_flops()
+
+    convs = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    with (
+        hooks(convs, _watch),  # what is watched computes all of its output, as papers count
+        hooks(modules, enter, pre=True),
+        hooks(modules, leave),
+        torch.no_grad(),
+        counter,
+    ):
+        net(inputs)
     return {name: flops // 2 for name, flops in found.items()}
+
+
+def _watch(module: nn.Module, inputs: tuple, out: Any) -> None:
+    """A hook that does nothing."""

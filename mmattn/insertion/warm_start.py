@@ -1,7 +1,7 @@
 """From a plain checkpoint to the start of a network with attention, and proof that they agree."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmattn.core.checkpoint import LoadReport, compare
 from mmattn.core.modes import eval_mode
-from mmattn.insertion.networks import Network
+from mmattn.insertion.networks import Network, tensors_in
 
 __all__ = ['Difference', 'WarmStart', 'largest_difference', 'start_of', 'warm_start']
 
@@ -226,19 +226,4 @@ def _outputs(model: nn.Module, batch: dict) -> tuple[list[Tensor], str]:
         what = 'raw outputs'
     except Exception:  # some models of mmdet have no raw mode that works
         outs, what = model.extract_feat(data['inputs']), 'feature maps'
-    return list(_tensors(outs)), what
-
-
-def _tensors(outs) -> Iterator[Tensor]:
-    if isinstance(outs, Tensor):
-        if outs.is_floating_point():
-            yield outs
-    elif isinstance(outs, dict):
-        for value in outs.values():
-            yield from _tensors(value)
-    elif isinstance(outs, Sequence) and not isinstance(outs, str):
-        for value in outs:
-            yield from _tensors(value)
-    elif hasattr(outs, 'values') and callable(outs.values):  # mmengine's InstanceData
-        for value in outs.values():
-            yield from _tensors(value)
+    return list(tensors_in(outs)), what

@@ -546,7 +546,10 @@ SMALL = dict(depth=18, base_channels=8)
             r'\(1, 8, 8, 8\) into \(1, 1, 8, 8\)',
         ),
         ([dict(gate=gate(), level=0)], r"takes \('gate', 'levels'\), got 'level'"),
-        ([dict(gate=gate(), after='x', levels=0)], r"takes \('gate', 'after'\), got 'levels'"),
+        (
+            [dict(gate=gate(), after='x', levels=0)],
+            r"takes \('gate', 'after', 'position'\), got 'levels'",
+        ),
         ([dict(conv=AW)], "a rule of attention needs 'replace', got"),
         ([dict(levels=(0,))], "a rule of attention needs 'gate', got"),
     ],
@@ -584,3 +587,47 @@ def test_wrapped():
         attend('ResNet', ['mmattn.SE'], **SMALL)
     with pytest.raises(TypeError, match=r"attention must be a list of dicts, got \{'gate'"):
         attend('ResNet', dict(gate=gate()), **SMALL)
+
+
+@pytest.mark.parametrize(
+    'host, after, position',
+    [
+        (dict(type='RegNet', arch='regnetx_400mf'), r'layer\d\.\d+', 'after_conv3'),
+        (dict(type='Res2Net', depth=50, scales=4, base_width=26), r'layer1\.\d', 'after_conv3'),
+        (dict(type='ResNet', depth=18, base_channels=8), r'layer\d\.\d', 'after_conv2'),
+        (dict(type='mmattn.TDResNet', depth=50, base_channels=8), r'layer4\.\d', 'after_conv3'),
+    ],
+    ids=lambda value: value['type'] if isinstance(value, dict) else '',
+)
+def test_a_position_inside_the_blocks_of_another_network(host, after, position):
+    rule = dict(gate=dict(type='mmattn.SE', init='identity'), after=after, position=position)
+    net = MODELS.build(dict(type='mmattn.Attend', wrapped=host, attention=[rule]))
+    plain = MODELS.build(host)
+    net.load_state_dict(plain.state_dict(), strict=False)
+    net.eval(), plain.eval()
+    x = torch.rand(1, 3, 64, 64)
+    for ours, theirs in zip(net(x), plain(x), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    added = [m for m in net.modules() if type(m).__name__ == 'SE']
+    assert added and all(name.endswith('.se') for name in _names_of(net, 'SE'))
+    for one in added:
+        one.gamma.data.fill_(1.0)
+    assert not torch.equal(net(x)[-1], plain(x)[-1])
+    again = pickle.loads(pickle.dumps(net))
+    torch.testing.assert_close(again(x)[-1], net(x)[-1])
+
+
+def _names_of(net, kind):
+    return [name for name, module in net.named_modules() if type(module).__name__ == kind]
+
+
+def test_a_position_that_a_block_lacks_is_named():
+    rule = dict(gate=dict(type='mmattn.SE'), after=r'layer1\.0', position='after_conv2')
+    cfg = dict(type='mmattn.Attend', wrapped='Res2Net', depth=50, attention=[rule])
+    with pytest.raises(ValueError, match="which has 'after_conv1', 'after_conv3', 'after_add'"):
+        MODELS.build(cfg)
+    cfg = dict(type='mmattn.Attend', wrapped='SSDVGG', depth=16, attention=[
+        dict(gate=dict(type='mmattn.SE'), after=r'features\.3', position='after_add')
+    ])  # fmt: skip
+    with pytest.raises(ValueError, match='is no residual block'):
+        MODELS.build(cfg)

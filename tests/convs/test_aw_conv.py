@@ -561,3 +561,19 @@ def test_depthwise_takes_the_weights(monkeypatch):
     """A depthwise kernel is small: taps would move far more than scaled weights."""
     monkeypatch.setattr(aw_engine, 'per_tap', None)
     AWConv2d(64, 64, 3, padding=1, groups=64)(torch.randn(2, 64, 7, 7))
+
+
+@pytest.mark.parametrize('init', ['paper', 'identity'])
+def test_without_the_residual_the_weight_is_the_attended_one(init):
+    torch.manual_seed(0)
+    conv = AWConv2d(6, 4, 3, padding=1, residual=False, init=init).eval()
+    if init == 'identity':
+        nn.init.constant_(conv.gamma, 0.3)
+    x = torch.randn(3, 6, 9, 7)
+    kernels = conv.weight * conv.attention(x)  # (N, C2, C1, 3, 3)
+    attended = torch.cat(
+        [nn.functional.conv2d(x[n : n + 1], kernels[n], conv.bias, padding=1) for n in range(3)]
+    )
+    plain = nn.functional.conv2d(x, conv.weight, conv.bias, padding=1)
+    expected = attended if init == 'paper' else plain + 0.3 * (attended - plain)
+    torch.testing.assert_close(conv(x), expected)

@@ -1,4 +1,4 @@
-"""The paper's recipe for mini-ImageNet: 100 epochs on one GPU with 32 pictures.
+"""The paper's recipe for mini-ImageNet: 100 epochs on one GPU with 32 images.
 
 The list files are written by tools/dataset_converters/mini_imagenet.py.
 """

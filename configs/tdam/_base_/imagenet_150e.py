@@ -1,4 +1,4 @@
-"""The recipe of the authors' timm script for ImageNet-1k, on 4 GPUs with 128 pictures each.
+"""The recipe of the authors' timm script for ImageNet-1k, on 4 GPUs with 128 images each.
 
 150 epochs and 10 more at the lowest learning rate. Where the script's values have no exact
 counterpart here a comment says so.
@@ -36,7 +36,7 @@ bgr_mean = data_preprocessor['mean'][::-1]
 bgr_std = data_preprocessor['std'][::-1]
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    # timm draws bilinear or bicubic at random for each picture
+    # timm draws bilinear or bicubic at random for each image
     dict(type='RandomResizedCrop', scale=224, backend='pillow', interpolation='bicubic'),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     dict(type='ColorJitter', brightness=0.4, contrast=0.4, saturation=0.4),
@@ -83,7 +83,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-4 / 0.4, by_epoch=True, begin=0, end=5),
-    # timm's cosine counts from epoch 0: 0.3989 and not 0.4 behind the warm-up
+    # timm's cosine counts from epoch 0: 0.3989 and not 0.4 after the warm-up
     dict(type='CosineAnnealingLR', T_max=145, eta_min=1e-6, by_epoch=True, begin=5, end=150),
 ]
 train_cfg = dict(by_epoch=True, max_epochs=160, val_interval=1)

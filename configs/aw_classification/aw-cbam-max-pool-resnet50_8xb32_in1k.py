@@ -1,0 +1,12 @@
+"""AW-CBAM-ResNet50 (MaxPool), Table 1 of the AW paper."""
+
+_base_ = './_base_/resnet50_in1k.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(
+    backbone=dict(
+        conv2=dict(type='mmattn.AWConv2d'),
+        attention=[dict(gate=dict(type='mmattn.CBAM', spatial=False), position='after_conv3')],
+    )
+)

@@ -1,0 +1,12 @@
+"""AW-SE-ResNet50, Table 1 of the AW paper."""
+
+_base_ = './_base_/resnet50_in1k.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(
+    backbone=dict(
+        conv2=dict(type='mmattn.AWConv2d'),
+        attention=[dict(gate=dict(type='mmattn.SE'), position='after_conv3')],
+    )
+)

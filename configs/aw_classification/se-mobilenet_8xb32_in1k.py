@@ -1,0 +1,15 @@
+"""SE-MobileNet, Table 1 of the AW paper."""
+
+_base_ = './_base_/mobilenet_in1k.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmattn.Attend',
+        wrapped='mmattn.MobileNetV1',
+        out_indices=(4,),
+        attention=[dict(gate=dict(type='mmattn.SE'), after=r'stage.*(depthwise|pointwise)_conv')],
+    )
+)
