@@ -1,6 +1,7 @@
 """What attention a config has: every place, its map, its parameters and its GMACs."""
 
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -209,7 +210,7 @@ def _places(traced: Traced) -> list[Place]:
         counted = measure_complexity(net, traced.inputs).added
         macs = {name: cost.macs for name, cost in counted.items()}
         others = {name: module for name, module in found.items() if name not in macs}
-        macs.update(_others_macs(net, traced.inputs, others))
+        macs.update(_others_macs(net, traced.inputs, others, found))
     return [
         Place(
             _kind(module),
@@ -233,7 +234,8 @@ def _added_modules(net: nn.Module) -> dict:
     """By name: gates, drop-in convolutions, top-down blocks, and new modules of other kinds."""
     found: dict = {}
     for name, module in net.named_modules():
-        ours = isinstance(module, (Gate, AWConv2d, AAConv2d)) and not _is_inside(name, found)
+        outer = {other for other, its in found.items() if not _is_top_down(its)}
+        ours = isinstance(module, (Gate, AWConv2d, AAConv2d)) and not _is_inside(name, outer)
         if ours or _is_top_down(module) or type(module).__name__ == 'LearnToPayHead':
             found[name] = module
     new = net._added if isinstance(net, AddedParts) else ()
@@ -245,7 +247,7 @@ def _added_modules(net: nn.Module) -> dict:
     return found
 
 
-def _is_inside(name: str, others: dict) -> bool:
+def _is_inside(name: str, others: Iterable) -> bool:
     return any(name.startswith(f'{other}.') for other in others if other)
 
 
@@ -269,17 +271,24 @@ def _params(module: nn.Module) -> int:
     return sum(sizes.values())
 
 
-def _others_macs(net: nn.Module, inputs: Any, found: dict) -> dict:
-    """What top-down blocks compute beyond their first step, and foreign modules in all."""
-    if not found:
+def _others_macs(net: nn.Module, inputs: Any, others: dict, found: dict) -> dict:
+    """What top-down blocks compute beyond their first step, and foreign modules in all.
+
+    What else was added inside a top-down block has a row of its own, with all its steps.
+    """
+    if not others:
         return {}
-    whole = _counted(net, inputs, found)
-    blocks = {name: module for name, module in found.items() if _is_top_down(module)}
+    blocks = {name: module for name, module in others.items() if _is_top_down(module)}
+    inner = {name: module for name, module in found.items() if _is_inside(name, blocks)}
+    whole = _counted(net, inputs, {**others, **inner})
     if blocks:
         with hooks(blocks.values(), _stop_at_once, pre=True, with_kwargs=True):
-            first = _counted(net, inputs, blocks)
-        whole.update({name: whole[name] - first[name] for name in blocks if name in whole})
-    return whole
+            first = _counted(net, inputs, {**blocks, **inner})
+        later = {name: whole[name] - first[name] for name in first}
+        for name in blocks:
+            own = later[name] - sum(later[n] for n in inner if _is_inside(n, [name]))
+            whole[name] = own
+    return {name: macs for name, macs in whole.items() if name in others}
 
 
 def _stop_at_once(block: nn.Module, inputs: tuple, options: dict) -> tuple:

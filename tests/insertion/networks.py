@@ -1,5 +1,7 @@
 """Stock configs with narrow networks, and images for them."""
 
+import copy
+
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
@@ -49,7 +51,8 @@ NARROW = {
         cfg='mmpretrain::convnext/convnext-tiny_32xb128_in1k.py',
         model=dict(
             backbone=dict(
-                arch=dict(depths=[1, 1, 2, 1], channels=[16, 32, 48, 64]), drop_path_rate=0.0
+                arch=dict(_delete_=True, depths=[1, 1, 2, 1], channels=[16, 32, 48, 64]),
+                drop_path_rate=0.0,
             ),
             head=dict(in_channels=64, num_classes=7),
         ),
@@ -64,7 +67,7 @@ def narrow(name: str) -> Config:
     """The stock config of a name with a narrow network and no weights to fetch."""
     row = NARROW[name]
     cfg = get_config(row['cfg'])
-    cfg.merge_from_dict(dict(model=row['model']))
+    cfg.merge_from_dict(dict(model=copy.deepcopy(row['model'])))  # it pops _delete_
     return cfg
 
 
