@@ -9,15 +9,14 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob('*.md'), *ROOT.glob('docs/*.md'), *ROOT.glob('configs/*/README.md')])
 
 
-def test_the_ten_lines_run(monkeypatch, capsys):
-    (code,) = re.findall(r'```python\n(.+?)```', (ROOT / 'README.md').read_text(), re.DOTALL)
-    monkeypatch.chdir(ROOT)
-    space = {}
-    exec(code, space)
-    gates = [m for m in space['model'].modules() if type(m).__name__ == 'CBAM']
-    assert len(gates) == 13  # 4 + 6 + 3 blocks
-    assert type(space['model'].neck).__name__ == 'AWFPN'
-    assert int(capsys.readouterr().out.split()[-1]) > 40e6
+def test_the_call_runs_and_prints_what_the_readme_shows(capsys):
+    pytest.importorskip('mmdet')
+    text = (ROOT / 'README.md').read_text()
+    (code,) = re.findall(r'```python\n(.+?)```', text, re.DOTALL)
+    (shown,) = re.findall(r'```\n(CBAM: init.+?)```', text, re.DOTALL)
+    exec(code, {})
+    lines = capsys.readouterr().out
+    assert lines[lines.index('CBAM: ') :] == shown
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: str(page.relative_to(ROOT)))
