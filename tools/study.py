@@ -1,0 +1,145 @@
+"""Does attention help here? Train a config plain and with each method, and compare them.
+
+    python tools/study.py CONFIG --methods CBAM SE AWFPN --seeds 0 1 2 --work-dir work_dirs/mine
+    python tools/study.py CONFIG --methods all --epochs 6 --work-dir work_dirs/short
+
+CONFIG is any mmdet detector or mmpretrain classifier (a file, or mmdet::NAME). A method is a name
+of `python tools/add_attention.py --list`, with options as CBAM:reduction=8, two gates one after
+the other as ECA+SpatialGate, or the file of a config of your own. Every method is put where its
+paper has it and trained with the same seeds, data order and schedule as the plain config. Stopped
+and started again, finished runs stay and the others resume.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from mmattn.cli import command_line
+from mmattn.data.checks import check_data
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add('config', help='the plain config: a file, or mmdet::NAME, mmpretrain::NAME')
+    add('--methods', nargs='+', required=True, metavar='METHOD', help='what to add; all: each one')
+    add('--seeds', nargs='+', type=int, default=[0, 1, 2], help='of every method (0 1 2)')
+    add('--work-dir', type=Path, required=True, help='logs and checkpoints of the runs')
+    add('--out', type=Path, help='results (WORK_DIR); finished runs found here are kept')
+    add('--checkpoint', help='start every run from these weights of the plain network')
+    add('--best', metavar='KEY', help='test the best checkpoint by this validation figure')
+    add('--epochs', type=int, help='train so long instead; the learning rate is scaled to it')
+    add('--iters', type=int, help='the same for a config that trains by iterations')
+    add('--data-root', help='data_root of all data sets')
+    add('--parallel', type=int, default=1, metavar='N', help='runs at a time (1)')
+    add('--threads', type=int, help='CPU threads of a run')
+    add('--processes', type=int, default=1, help='GPUs of a run, through torchrun (1)')
+    add(
+        '--slurm',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='submit a job array instead: partition=NAME, time=MINUTES, gpus_per_node=1, ...',
+    )
+    add('--keep-checkpoints', action='store_true', help="keep every run's tested checkpoint")
+    add(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        default={},
+        metavar='KEY=VALUE',
+        help='change settings of the plain config and of configs of your own',
+    )
+    args = parser.parse_args(argv)
+    for name in ('parallel', 'processes'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be >= 1, got {getattr(args, name)}')
+    if len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 0:
+        parser.error(f'--seeds must be different numbers from 0 on, got {args.seeds}')
+    args.out = args.out or args.work_dir
+    return args
+
+
+def change(cfg: Config, args: argparse.Namespace) -> None:
+    """Apply the command line to a config."""
+    from mmattn.study.plan import set_data_root
+    from mmattn.study.settings import shorten_schedule
+
+    cfg.merge_from_dict(args.cfg_options)
+    if args.data_root:
+        set_data_root(cfg, args.data_root)
+    shorten_schedule(cfg, args.epochs, args.iters)
+    if args.checkpoint:
+        cfg.load_from = args.checkpoint
+
+
+def make_study(args: argparse.Namespace):
+    """Everything that can go wrong before hours are spent."""
+    from mmattn.insertion.insert import read_config
+    from mmattn.study import plan
+    from mmattn.study.study import Study
+
+    base = read_config(args.config)
+    change(base, args)
+    notes = plan.check_test(base, args.best)
+    notes += check_data(base, ('train', 'val', 'test') if args.best else ('train', 'test'))
+    if len(args.seeds) == 1:
+        notes.append('one seed: intervals hold the chance of the test images alone')
+    if args.checkpoint:
+        said = plan.check_checkpoint(base, args.checkpoint)
+        notes.append(f'every run starts from {Path(args.checkpoint).name}: {said}')
+    entries, refused = plan.make_entries(base, args.methods, lambda cfg: change(cfg, args))
+    for name, reason in refused.items():
+        print(f'cannot stand in this network: {name}: {reason}', file=sys.stderr)
+    if refused and 'all' not in args.methods:
+        raise ValueError(
+            f'--methods: {", ".join(refused)} cannot stand in this network (reasons above); leave '
+            'them out'
+        )
+    for note in notes:
+        print(f'note: {note}', file=sys.stderr)
+    return Study(
+        title=Path(args.config.rpartition('::')[2]).stem,
+        entries=entries,
+        seeds=args.seeds,
+        work_dir=args.work_dir,
+        out=args.out,
+        refused=refused,
+        best=args.best,
+        keep=args.keep_checkpoints,
+        notes=notes,
+    )
+
+
+def study(args: argparse.Namespace) -> None:
+    """Check, train, compare."""
+    from mmattn.study.launch import Local, Pool, Slurm, run_all
+    from mmattn.study.study import lock
+
+    held = lock(args.work_dir)
+    planned = make_study(args)
+    planned.prepare()
+    folder = args.work_dir / 'submitit'
+    if args.slurm:
+        options = command_line.parse_options(args.slurm)
+        launcher = Slurm(folder, args.parallel, options, args.threads, args.processes)
+    elif args.parallel > 1:
+        launcher = Pool(folder, args.parallel, args.threads, args.processes)
+    else:
+        launcher = Local(args.threads, args.processes)
+    run_all(list(planned.runs()), launcher)
+    held.close()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool; returns the exit code."""
+    args = parse_args(argv)
+    return command_line.run('study', lambda: study(args), lambda: None, ())
+
+
+if __name__ == '__main__':
+    sys.exit(main())
