@@ -1,0 +1,234 @@
+"""Statistics of a study, on scores whose truth is known."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mmattn.study.statistics import Scores, compare, holm, resample_counts
+
+
+class World:
+    """Draws studies: starts, images, and how they interact, each with a spread of its own.
+
+    The score of an image is continuous; an entry's figure is their mean, as top-1 is.
+    """
+
+    def __init__(self, start, image, both, methods=5, seeds=3, images=80, sets=100):
+        self.spread = start, image, both
+        self.methods, self.seeds, self.images = methods, seeds, images
+        self.counts = resample_counts(images, sets) / images
+
+    def study(self, rng, gains=()):
+        """The comparisons of one study; gains are the true differences of the first methods."""
+        start, image, both = self.spread
+        common = rng.normal(0, 1, self.images)  # an image is hard for every entry
+        scores = []
+        for number in range(self.methods + 1):
+            own = rng.normal(0, image, self.images)  # ... or for one method in particular
+            gain = gains[number - 1] if 0 < number <= len(gains) else 0
+            values = (
+                gain
+                + common
+                + own
+                + rng.normal(0, start, (self.seeds, 1))
+                + rng.normal(0, both, (self.seeds, self.images))
+            )
+            seeds = range(self.seeds)
+            scores.append(
+                Scores(
+                    dict(zip(seeds, values.mean(1).tolist())),
+                    dict(zip(seeds, values @ self.counts.T)),
+                )
+            )
+        names = [f'method {n}' for n in range(self.methods)]
+        return compare(scores[0], dict(zip(names, scores[1:])), self.images)
+
+    def alarms(self, studies, seed=0):
+        """The share of studies of useless methods with a verdict on any of them."""
+        rng = np.random.default_rng(seed)
+        found = [self.study(rng).values() for _ in range(studies)]
+        return np.mean([any(one.verdict != 'no difference' for one in all_) for all_ in found])
+
+
+WORLDS = {
+    'starts': dict(start=0.2, image=0.05, both=0.05),
+    'images': dict(start=0.001, image=0.8, both=0.05),
+    'interaction': dict(start=0.001, image=0.001, both=0.8),
+    'all alike': dict(start=0.06, image=0.5, both=0.5),
+    'five seeds': dict(start=0.06, image=0.5, both=0.5, seeds=5),
+    'one seed, only images': dict(start=0.0, image=0.5, both=0.0, seeds=1),
+}
+LIMIT = 0.05 + 1.645 * math.sqrt(0.05 * 0.95 / 1000)  # what 1,000 studies at 5 % exceed 1 in 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', WORLDS)
+def test_false_alarms_in_a_thousand_studies(name):
+    rate = World(**WORLDS[name]).alarms(1000)
+    print(f'{name}: {rate:.3f}')
+    assert rate <= LIMIT
+
+
+@pytest.mark.parametrize('name', ['images', 'all alike'])
+def test_false_alarms(name):
+    assert World(**WORLDS[name], sets=60).alarms(150) <= 0.09  # 5 % of 150, and chance
+
+
+def test_an_interval_that_forgets_a_source_would_raise_alarms():
+    """The limit above is a limit: by images alone, or by their sum as normal, it is passed."""
+    world, rng = World(**WORLDS['all alike'], methods=1), np.random.default_rng(0)
+    alarms = {'images': 0, 'starts': 0}
+    for _ in range(300):
+        (one,) = world.study(rng).values()
+        alarms['images'] += abs(one.difference) > 1.96 * math.sqrt(one.shifts)
+        alarms['starts'] += abs(one.difference) > 1.96 * math.sqrt(one.starts)
+    assert min(alarms.values()) > 0.1 * 300
+
+
+def test_one_method_that_spreads_more():
+    """The common spread must not make a restless method look better."""
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(400):
+        spread = [0.1, 0.1, 0.1, 0.1, 0.3]
+        values = [Scores(dict(enumerate(rng.normal(0, own, 3)))) for own in spread]
+        found = compare(values[0], {str(n): one for n, one in enumerate(values[1:])}, 0)
+        alarms += any(one.verdict != 'no difference' for one in found.values())
+    assert alarms / 400 < 0.07
+
+
+def test_power_rises_with_the_seeds():
+    shares = []
+    for seeds in (2, 3, 6):
+        world = World(start=0.2, image=0.2, both=0.3, methods=3, seeds=seeds)
+        rng = np.random.default_rng(1)
+        found = [world.study(rng, gains=[0.5])['method 0'] for _ in range(120)]
+        shares.append(np.mean([one.verdict == 'better' for one in found]))
+        assert not any(one.verdict == 'worse' for one in found)
+    assert shares[0] + 0.1 < shares[1]
+    assert shares[1] + 0.1 < shares[2]
+    assert shares[2] > 0.8
+
+
+def test_the_smallest_visible_difference_is_seen_four_times_in_five():
+    world = World(start=0.1, image=0.3, both=0.3, methods=1, seeds=6)
+    rng = np.random.default_rng(2)
+    visible = np.mean([world.study(rng)['method 0'].visible for _ in range(100)])
+    seen = [world.study(rng, gains=[visible])['method 0'].verdict == 'better' for _ in range(200)]
+    assert 0.68 < np.mean(seen) < 0.92
+
+
+def test_the_interval_holds_the_truth():
+    world, rng = World(**WORLDS['all alike'], methods=1), np.random.default_rng(3)
+    found = [world.study(rng, gains=[0.3])['method 0'] for _ in range(300)]
+    inside = np.mean([one.low <= 0.3 <= one.high for one in found])
+    assert 0.92 < inside <= 1
+
+
+def test_variance_worked_out_on_paper():
+    plain = Scores({0: 0.5, 1: 0.6}, {0: np.zeros(4), 1: np.zeros(4)})
+    sets = {0: np.array([0.0, 0.2, 0.0, 0.2]), 1: np.array([0.1, 0.1, 0.3, 0.3])}
+    one = compare(plain, {'m': Scores({0: 0.7, 1: 0.64}, sets)}, 9)['m']
+    # differences 0.2 and 0.04; sets: V of each 4/300, V of their mean 2/300, all interaction
+    assert one.difference == pytest.approx(0.12)
+    assert one.starts == pytest.approx(0.0128 / 2)
+    assert one.degrees == 1
+    assert one.shifts == pytest.approx(0, abs=1e-12)
+    # with the same sets for both seeds all of it is the images' own
+    one = compare(plain, {'m': Scores({0: 0.7, 1: 0.64}, {0: sets[0], 1: sets[0]})}, 9)['m']
+    assert one.shifts == pytest.approx(4 / 300)
+    half = math.sqrt(0.0064 * stats.t.ppf(0.975, 1) ** 2 + 4 / 300 * stats.norm.ppf(0.975) ** 2)
+    assert (one.low, one.high) == pytest.approx((0.12 - half, 0.12 + half))
+    assert one.half_width(one.p) == pytest.approx(0.12)  # at its p value it ends at 0
+
+
+def test_the_spread_of_starts_is_that_of_all_entries():
+    values = {'a': [1.0, 2.0, 6.0], 'b': [2.0, 5.0, 5.0], 'c': [3.0, 4.0, 8.0]}
+    plain, *methods = (Scores(dict(enumerate(v))) for v in values.values())
+    found = compare(plain, dict(zip('bc', methods)), 0)
+    table = np.array(list(values.values()))
+    rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
+    common = 2 * (rest**2).sum() / 4
+    own = np.var(table[1] - table[0], ddof=1)
+    assert own > common  # a method's own spread counts where it is larger
+    assert found['b'].starts == pytest.approx(own / 3)
+    assert found['c'].starts == pytest.approx(common / 3)
+    assert found['b'].degrees == found['c'].degrees == 4
+
+
+def test_one_seed_has_the_chance_of_the_images_alone():
+    plain = Scores({4: 0.5}, {4: np.array([0.4, 0.5, 0.6])})
+    method = Scores({4: 0.6}, {4: np.array([0.5, 0.7, 0.6])})
+    one = compare(plain, {'m': method}, 50)['m']
+    assert one.error == pytest.approx(np.std([0.1, 0.2, 0.0], ddof=1))
+    assert math.isnan(one.starts)
+    assert one.high == pytest.approx(0.1 + 1.96 * one.error, rel=1e-3)
+    assert '1 run on 50 images' in one.words()
+
+
+def test_a_figure_without_images_has_the_chance_of_the_starts_alone():
+    plain, method = Scores({0: 0.5, 1: 0.6, 2: 0.4}), Scores({0: 0.7, 1: 0.7, 2: 0.7})
+    one = compare(plain, {'m': method}, 50)['m']
+    expected = stats.ttest_rel([0.7, 0.7, 0.7], [0.5, 0.6, 0.4])
+    assert one.p == pytest.approx(expected.pvalue)
+    assert one.images == 0
+    visible = (stats.t.ppf(0.975, 2) + stats.norm.ppf(0.8)) * 0.1 / math.sqrt(3)
+    assert one.words() == (
+        f'no difference that 3 runs could show (smallest visible: {visible:.3f})'
+    )
+    nothing = compare(Scores({0: 0.5}), {'m': Scores({0: 0.9})}, 50)['m']
+    assert nothing.verdict == 'no difference'
+    assert 'nothing tells' in nothing.words()
+
+
+def test_a_seed_that_failed_is_left_out():
+    plain = Scores({0: 0.5, 1: 0.6, 2: 0.7})
+    found = compare(plain, {'m': Scores({0: 0.6, 2: 0.7}), 'none': Scores({})}, 0)
+    assert found['m'].seeds == (0, 2)
+    assert found['m'].difference == pytest.approx(0.05)
+    assert 'none' not in found
+
+
+def test_the_same_network_is_no_difference():
+    plain = Scores({0: 0.5, 1: 0.6}, {0: np.array([0.4, 0.6]), 1: np.array([0.4, 0.6])})
+    one = compare(plain, {'m': plain}, 10)['m']
+    assert (one.difference, one.p, one.verdict) == (0, 1, 'no difference')
+
+
+def test_holm_by_hand():
+    corrected, factors = holm([0.01, 0.04, 0.03, 0.005])
+    assert corrected.tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert factors.tolist() == [3, 2, 2, 4]
+    assert holm([])[0].tolist() == []
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_interval_and_verdict_never_disagree(seed):
+    rng = np.random.default_rng(seed)
+    world = World(start=0.05, image=0.3, both=0.3, methods=6)
+    for one in world.study(rng, gains=rng.normal(0, 0.4, 6)).values():
+        outside = one.low > 0 or one.high < 0
+        assert outside == (one.verdict != 'no difference')
+        assert one.low <= one.alone_low <= one.difference <= one.alone_high <= one.high
+
+
+def test_more_methods_make_wider_intervals():
+    rng = np.random.default_rng(0)
+    values = {s: rng.normal(0.5, 0.1) for s in range(4)}
+    plain = Scores({s: rng.normal(0.5, 0.1) for s in range(4)})
+    few = compare(plain, {'m': Scores(values)}, 0)['m']
+    many = compare(plain, {f'{n}': Scores(values) for n in range(10)}, 0)['0']
+    assert many.starts == few.starts
+    assert many.high - many.low > many.alone_high - many.alone_low
+    assert few.high - few.low == few.alone_high - few.alone_low
+    assert many.visible > many.alone_high - many.difference
+
+
+def test_resampled_sets_have_as_many_images():
+    counts = resample_counts(7, 50)
+    assert counts.shape == (50, 7)
+    assert (counts.sum(1) == 7).all()
+    assert (resample_counts(7, 50) == counts).all()
+    assert counts.var(0) == pytest.approx(np.full(7, 6 / 7), rel=0.7)
