@@ -1,22 +1,16 @@
-"""What the benchmarks share: forms timed in turns, peak memory, tables, the command line.
-
-Times on a shared machine drift, so nothing is compared across runs: each round runs every form
-once, and the ratio of two forms is the median over the rounds of their ratios.
-"""
+"""What the benchmarks share: tables, the command line, and the library's timing."""
 
 import argparse
 import json
 import platform
 import shlex
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+
+from mmattn.analysis.timing import interleave, peak_bytes, ratio
 
 __all__ = [
     'interleave',
@@ -28,54 +22,6 @@ __all__ = [
     'ratio',
     'save',
 ]
-
-
-def interleave(
-    forms: dict[str, Callable[[], object]], repeats: int, warm_up: bool = True
-) -> dict[str, list[float]]:
-    """Seconds of every form in every round, the first one not counted if it warms up.
-
-    On a GPU the clock stops when its work is done.
-    """
-    times = {name: [] for name in forms}
-    for round_ in range(0 if warm_up else 1, repeats + 1):
-        for name, form in forms.items():
-            _wait()
-            start = time.perf_counter()
-            form()
-            _wait()
-            if round_:
-                times[name].append(time.perf_counter() - start)
-    return times
-
-
-def ratio(times: dict[str, list[float]], name: str, to: str) -> float:
-    """Median of ``name``'s time over the time of ``to`` in the same round."""
-    return statistics.median(a / b for a, b in zip(times[name], times[to]))
-
-
-def peak_bytes(form: Callable[[], object]) -> int:
-    """Most memory that tensors made during a call hold at once.
-
-    On a GPU as its allocator counts, on a CPU the sum of the live allocations that torch's
-    profiler sees (what a library such as oneDNN allocates by itself is not among them).
-    """
-    form()
-    if torch.cuda.is_available():
-        _wait()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        form()
-        _wait()
-        return torch.cuda.max_memory_allocated() - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        form()
-    alive = peak = 0
-    for event in record.profiler.kineto_results.events():
-        if event.name() == '[memory]':
-            alive += event.nbytes()
-            peak = max(peak, alive)
-    return peak
 
 
 def positive(text: str) -> int:
@@ -129,11 +75,6 @@ def _options() -> list[str]:
     options = sys.argv[1:]
     index = options.index('--json') if '--json' in options else len(options)
     return options[:index] + options[index + 2 :]
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def _processor() -> str:

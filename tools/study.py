@@ -45,6 +45,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='KEY=VALUE',
         help='submit a job array instead: partition=NAME, time=MINUTES, gpus_per_node=1, ...',
     )
+    add(
+        '--cost-rounds',
+        type=int,
+        default=5,
+        metavar='N',
+        help='rounds in which latency and training step are timed (5; 0: not timed)',
+    )
     add('--keep-checkpoints', action='store_true', help="keep every run's tested checkpoint")
     add(
         '--cfg-options',
@@ -115,30 +122,84 @@ def make_study(args: argparse.Namespace):
     )
 
 
-def study(args: argparse.Namespace) -> None:
-    """Check, train, compare."""
-    from mmattn.study.launch import Local, Pool, Slurm, run_all
-    from mmattn.study.study import lock
+def launcher_of(args: argparse.Namespace):
+    """What starts the runs."""
+    from mmattn.study.launch import Local, Pool, Slurm
 
-    held = lock(args.work_dir)
-    planned = make_study(args)
-    planned.prepare()
     folder = args.work_dir / 'submitit'
     if args.slurm:
         options = command_line.parse_options(args.slurm)
-        launcher = Slurm(folder, args.parallel, options, args.threads, args.processes)
-    elif args.parallel > 1:
-        launcher = Pool(folder, args.parallel, args.threads, args.processes)
-    else:
-        launcher = Local(args.threads, args.processes)
-    run_all(list(planned.runs()), launcher)
-    held.close()
+        return Slurm(folder, args.parallel, options, args.threads, args.processes)
+    if args.parallel > 1:
+        return Pool(folder, args.parallel, args.threads, args.processes)
+    return Local(args.threads, args.processes)
+
+
+def study(args: argparse.Namespace, command: list[str]) -> None:
+    """Carry out a study in a work dir that no other one uses."""
+    from mmattn.study.study import lock
+
+    with lock(args.work_dir):
+        carry_out(args, command)
+
+
+def carry_out(args: argparse.Namespace, command: list[str]) -> None:
+    """Check, measure the costs, train, compare."""
+    from mmattn.study.costs import measure_costs
+    from mmattn.study.launch import run_all
+    from mmattn.study.plan import PLAIN, check_disk
+    from mmattn.study.progress import Progress
+    from mmattn.study.report import write_report
+    from mmattn.study.scores import need_hotcoco
+    from mmattn.study.summary import summarize
+
+    launcher = launcher_of(args)
+    planned = make_study(args)
+    planned.prepare()
+    if planned.truth():
+        need_hotcoco()
+    costs = measure_costs(
+        planned.entries,
+        args.out / 'costs.json',
+        args.cost_rounds,
+        lambda label: print(f'costs: {label}', flush=True),
+    )
+    broken = {label: cost['problem'] for label, cost in costs.items() if 'problem' in cost}
+    if PLAIN in broken:
+        raise ValueError(f'config: the plain network does not run here: {broken[PLAIN]}')
+    for label, problem in broken.items():
+        print(f'does not run here, left out: {label}: {problem}', file=sys.stderr)
+    if broken and 'all' not in args.methods:
+        raise ValueError(f'--methods: {", ".join(broken)} cannot run here (reasons above)')
+    planned.refused.update(broken)
+    planned.entries = [one for one in planned.entries if one.label not in broken]
+    models = [costs[run.label]['params'] for run in planned.runs() if not run.finished]
+    if models:
+        check_disk(args.work_dir, models, args.parallel, args.keep_checkpoints)
+
+    with Progress(planned) as progress:
+
+        def show(running):
+            ended = sum(run.finished for run in planned.runs())
+            if ended != show.ended and running:  # what is known is there to read
+                show.ended = ended
+                write_report(summarize(planned, costs, command), args.out)
+            progress(running)
+
+        show.ended = 0
+        run_all(list(planned.runs()), launcher, show)
+    found = summarize(planned, costs, command)
+    write_report(found, args.out)
+    print((args.out / 'study.md').read_text(encoding='utf-8'))
+    print(f'{args.out / "report.html"} has it with plots. Next to try:')
+    print(found.get('next', found['command']))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
-    return command_line.run('study', lambda: study(args), lambda: None, ())
+    command = ['python', 'tools/study.py', *(sys.argv[1:] if argv is None else argv)]
+    return command_line.run('study', lambda: study(args, command), lambda: None, ())
 
 
 if __name__ == '__main__':

@@ -176,7 +176,7 @@ def _labels(asked: Iterable[str]) -> dict[str, str]:
     for one in labels:
         parts = Path(one).absolute().parts
         depth = 1
-        while one.endswith('.py') and list(labels.values()).count(labels[one]) > 1:
+        while one.endswith('.py') and [PLAIN, *labels.values()].count(labels[one]) > 1:
             depth += 1
             if depth > len(parts):
                 raise ValueError(f'--methods: {one} asked for more than once')

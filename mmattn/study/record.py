@@ -1,6 +1,7 @@
 """What a run leaves of every test image: its detections, or the rank of its true class."""
 
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,7 @@ class Outcome:
             with np.load(path, allow_pickle=False) as content:
                 values = {name: content[name] for name in content.files}
             outcome = cls(str(values.pop('kind')), int(values.pop('images')))
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f'{path} is damaged ({error}): delete it to run again') from error
         for name, array in values.items():
             wide = np.float64 if name in ('boxes', 'scores') else np.int64

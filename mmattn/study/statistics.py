@@ -26,9 +26,10 @@ developments in the Dorfman-Berbaum-Metz procedure for multireader ROC study ana
 Radiology 15(5), 2008: readers are our seeds and cases our images). With one seed, B is V(D) and
 A is left out.
 
-The half width of an interval is :math:`\sqrt{t_\nu^2 A + z^2 B}` with the quantiles of its level,
-which keeps the level whichever part is the larger (Howe, Journal of the ASA 69, 1974); a p value
-is the level at which the interval ends at 0.
+The half width of an interval is :math:`\sqrt{t_\nu^2 A + t_\mu^2 B}` with the quantiles of its
+level and :math:`1 / \mu = 1 / (M - 1) + 1 / (R - 1)` for :math:`M` images in :math:`R` resampled
+sets. It keeps its level whichever part is the larger (Howe, Journal of the ASA 69, 1974). A p
+value is the level at which the interval ends at 0.
 """
 
 import math
@@ -75,6 +76,7 @@ class Comparison:
         visible: The smallest difference that would have been seen with a chance of 80 %.
         seeds: Seeds that both have finished.
         images: Test images; 0 where their chance is not in the interval.
+        shift_degrees: Degrees of freedom of ``shifts``.
         verdict: ``'better'``, ``'worse'`` or ``'no difference'``.
     """
 
@@ -84,6 +86,7 @@ class Comparison:
     shifts: float
     seeds: tuple[int, ...]
     images: int
+    shift_degrees: float = math.inf
     p: float = math.nan
     p_holm: float = math.nan
     low: float = math.nan
@@ -105,7 +108,7 @@ class Comparison:
         if not math.isnan(self.starts):
             total += self.starts * special.stdtrit(self.degrees, level / 2) ** 2
         if not math.isnan(self.shifts):
-            total += self.shifts * special.ndtri(level / 2) ** 2
+            total += self.shifts * special.stdtrit(self.shift_degrees, level / 2) ** 2
         return math.sqrt(total)
 
     def test(self) -> float:
@@ -245,5 +248,8 @@ def _difference(
         if count > 1:
             of_each = sets.var(axis=1, ddof=1).mean()
             shifts = max(shifts - (of_each - shifts) / (count - 1), 0.0)
-    counted = 0 if math.isnan(shifts) else images
-    return Comparison(float(each.mean()), starts, degrees, float(shifts), seeds, counted)
+    mean = float(each.mean())
+    if math.isnan(shifts):
+        return Comparison(mean, starts, degrees, shifts, seeds, 0)
+    known = 1 / (1 / max(images - 1, 1) + 1 / (sets.shape[1] - 1))
+    return Comparison(mean, starts, degrees, float(shifts), seeds, images, known)

@@ -15,7 +15,7 @@ class World:
     The score of an image is continuous; an entry's figure is their mean, as top-1 is.
     """
 
-    def __init__(self, start, image, both, methods=5, seeds=3, images=80, sets=100):
+    def __init__(self, start, image, both, methods=5, seeds=3, images=80, sets=200):
         self.spread = start, image, both
         self.methods, self.seeds, self.images = methods, seeds, images
         self.counts = resample_counts(images, sets) / images
@@ -139,7 +139,10 @@ def test_variance_worked_out_on_paper():
     # with the same sets for both seeds all of it is the images' own
     one = compare(plain, {'m': Scores({0: 0.7, 1: 0.64}, {0: sets[0], 1: sets[0]})}, 9)['m']
     assert one.shifts == pytest.approx(4 / 300)
-    half = math.sqrt(0.0064 * stats.t.ppf(0.975, 1) ** 2 + 4 / 300 * stats.norm.ppf(0.975) ** 2)
+    half = math.sqrt(
+        0.0064 * stats.t.ppf(0.975, 1) ** 2
+        + 4 / 300 * stats.t.ppf(0.975, 1 / (1 / 8 + 1 / 3)) ** 2
+    )
     assert (one.low, one.high) == pytest.approx((0.12 - half, 0.12 + half))
     assert one.half_width(one.p) == pytest.approx(0.12)  # at its p value it ends at 0
 
@@ -164,7 +167,7 @@ def test_one_seed_has_the_chance_of_the_images_alone():
     one = compare(plain, {'m': method}, 50)['m']
     assert one.error == pytest.approx(np.std([0.1, 0.2, 0.0], ddof=1))
     assert math.isnan(one.starts)
-    assert one.high == pytest.approx(0.1 + 1.96 * one.error, rel=1e-3)
+    assert one.high == pytest.approx(0.1 + stats.t.ppf(0.975, 1 / (1 / 49 + 1 / 2)) * one.error)
     assert '1 run on 50 images' in one.words()
 
 
