@@ -79,7 +79,13 @@ def _batch(cfg: Config, split: str, size: int | None = None) -> dict:
         loader.pop(name, None)
     if size:
         loader['batch_size'] = size
-    return next(iter(Runner.build_dataloader(loader, seed=0)))
+    try:
+        return next(iter(Runner.build_dataloader(loader, seed=0)))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'{split}_dataloader.dataset: {error.filename or error} does not exist; set data_root '
+            '(--data-root) to where the data lie'
+        ) from error
 
 
 def _build(cfg: Config) -> nn.Module:

@@ -161,8 +161,14 @@ def read_truth(cfg: Config) -> dict | None:
         for data without boxes.
     """
     init_default_scope(cfg.get('default_scope') or 'mmengine')
-    dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
-    dataset.full_init()
+    try:
+        dataset = DATASETS.build({**cfg.test_dataloader.dataset, 'pipeline': []})
+        dataset.full_init()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'test_dataloader.dataset: {error.filename or error} does not exist; set data_root '
+            '(--data-root) to where the data lie'
+        ) from error
     infos = [dataset.get_data_info(index) for index in range(len(dataset))]
     if not infos or 'instances' not in infos[0]:
         return None
