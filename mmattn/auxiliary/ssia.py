@@ -20,20 +20,31 @@ class Pooled(NamedTuple):
 
     Args:
         spatial: mean over the channels, ``(N, 1, H, W)``.
-        channel: mean over the positions, ``(N, C)``.
+        channel: mean over the positions of the image, ``(N, C)``.
+        sizes: ``(h, w)`` of every image on the map, from its upper left corner; the rest is
+            padding and does not count. ``None``: the whole map is image.
     """
 
     spatial: Tensor
     channel: Tensor
+    sizes: list[tuple[int, int]] | None = None
 
 
-def pool(x: Tensor) -> Pooled:
+def pool(x: Tensor, sizes: list[tuple[int, int]] | None = None) -> Pooled:
     """Summarise a map; half precision is added up in float32.
+
+    Args:
+        x: the map.
+        sizes: ``(h, w)`` of every image on it, see :class:`Pooled`.
 
     Shape: ``(N, C, H, W) -> (N, 1, H, W), (N, C)``.
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
-    return Pooled(x.mean(1, keepdim=True, dtype=dtype), x.mean((2, 3), dtype=dtype))
+    spatial = x.mean(1, keepdim=True, dtype=dtype)
+    if sizes is None or all(size == tuple(x.shape[2:]) for size in sizes):
+        return Pooled(spatial, x.mean((2, 3), dtype=dtype))
+    means = [m[:, :h, :w].mean((1, 2), dtype=dtype) for m, (h, w) in zip(x, sizes)]
+    return Pooled(spatial, torch.stack(means), sizes)
 
 
 class SSIABlock(nn.Module):
@@ -75,11 +86,13 @@ class SSIABlock(nn.Module):
         norm: of the hidden layer: ``'BN'`` (the paper), ``'SyncBN'``, ``'LN'`` (does not see the
             other pictures: for few pictures a process).
 
-    Shape: ``(N, C, h, w), (N, C', h', w') -> {'spatial': (), 'channel': ()}``, weighted.
+    Shape: ``(N, C, h, w), (k N, C', h', w') -> {'spatial': (), 'channel': ()}``, weighted. With
+    k > 1 the high map holds the batch k times, one after another, as TridentNet's branches do.
 
     Raises:
         TypeError: a width is no integer.
-        ValueError: an option out of range; in training, ``norm='BN'`` with one picture.
+        ValueError: an option out of range; in training, ``norm='BN'`` with one image; in the
+            forward pass, a high map whose batch is no multiple of the low one's.
     """
 
     def __init__(
@@ -133,15 +146,21 @@ class SSIABlock(nn.Module):
     def losses(self, low: Pooled, high: Pooled) -> dict[str, Tensor]:
         """The weighted losses from the maps' summaries, see :func:`pool`."""
         signals = self.signals(high)
+        times, rest = divmod(len(high.channel), len(low.channel))
+        if rest or not times:
+            raise ValueError(
+                f"the batch of the high map must be a multiple of the low map's "
+                f'{len(low.channel)}, got {len(high.channel)}'
+            )
         return {
-            name: self.weights[name] * self._regression(predicted, signals[name])
+            name: self.weights[name] * self._regression(predicted.repeat(times, 1), signals[name])
             for name, predicted in self.predict(low).items()
         }
 
     def predict(self, low: Pooled) -> dict[str, Tensor]:
         """F_s ``(N, H' W')`` and F_c ``(N, C')``, by the names in use."""
         vectors = dict(
-            spatial=_resize(low.spatial, self.low_size).flatten(1),  # (N, H W)
+            spatial=_resize(low.spatial, self.low_size, low.sizes).flatten(1),  # (N, H W)
             channel=low.channel,
         )
         predicted = {}
@@ -155,7 +174,7 @@ class SSIABlock(nn.Module):
 
     def signals(self, high: Pooled) -> dict[str, Tensor]:
         """G_s ``(N, H' W')`` and G_c ``(N, C')``, without gradient."""
-        spatial = _resize(high.spatial.detach(), self.high_size).flatten(1)
+        spatial = _resize(high.spatial.detach(), self.high_size, high.sizes).flatten(1)
         return dict(
             spatial=self._normalise(spatial), channel=self._normalise(high.channel.detach())
         )
@@ -187,8 +206,14 @@ def _predictor(inputs: int, outputs: int, hidden: int, norm: str) -> nn.Sequenti
     )
 
 
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """``(N, 1, h, w) -> (N, 1, H, W)``, bilinear; a map that fits is left alone."""
+def _resize(x: Tensor, size: tuple[int, int], images: list | None = None) -> Tensor:
+    """``(N, 1, h, w) -> (N, 1, H, W)``, bilinear; a map that fits is left alone.
+
+    With the sizes of the images on the map, each image is resized alone, without the padding.
+    """
+    if images is not None:
+        cropped = (m[None, :, :h, :w] for m, (h, w) in zip(x, images))
+        return torch.cat([_resize(m, size) for m in cropped])
     if x.shape[2:] == size:
         return x
     return F.interpolate(x, size=size, mode='bilinear', align_corners=False)

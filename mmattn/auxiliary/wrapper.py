@@ -1,25 +1,28 @@
 """SSIA around any detector or classifier, for the training only."""
 
-from collections.abc import Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from mmengine.hooks import Hook
-from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.registry import MODELS as ROOT_MODELS
 from torch import Tensor, nn
 
-from mmattn.auxiliary.ssia import Pooled, SSIABlock, pool
+from mmattn.auxiliary import taps as _taps
+from mmattn.auxiliary.ssia import Pooled, SSIABlock
 from mmattn.core.front import Front
-from mmattn.core.modes import eval_mode, hooks
-from mmattn.core.names import listed
-from mmattn.registry import HOOKS, MODELS
+from mmattn.core.names import did_you_mean
+from mmattn.registry import MODELS
 
-__all__ = ['SSIA', 'SSIAHook']
+__all__ = ['SSIA', 'plain_config']
 
 SCHEMES = ('cascaded', 'final', 'identity')
+_BLOCK_OPTIONS = {
+    name
+    for name, parameter in inspect.signature(SSIABlock).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY
+}
+_OWN = {'type', 'model', 'wrapped', 'taps', 'scheme', 'sample', 'loss_weight', 'lambdas', 'warmup'}
 
 
 @MODELS.register_module()
@@ -27,8 +30,9 @@ class SSIA(Front):
     r"""Any detector or classifier with the losses of SSIA beside its own while it trains.
 
     The result *is* the wrapped model: an instance of its class (and of ``SSIA``), with its
-    attributes and its names in a checkpoint. In ``mode='loss'`` the summaries of some maps are
-    taken on their way and ``loss_ssia_{block}_spatial`` and ``loss_ssia_{block}_channel`` are
+    attributes and its names in a checkpoint. Where it is asked for its losses (``mode='loss'`` or
+    its ``loss()``, which a semi-supervised detector calls), the summaries of some maps are taken
+    on their way and ``loss_ssia_{block}_spatial`` and ``loss_ssia_{block}_channel`` are
     added; every other mode is the wrapped model's own. The predictors are in its child ``ssia``,
     which its ``state_dict()`` leaves out: a checkpoint is that of the plain model. Put
     ``custom_hooks=[dict(type='mmattn.SSIAHook')]`` into the config, and they are saved beside it
@@ -43,11 +47,17 @@ class SSIA(Front):
     also the "cascaded" ones of table 2 and ResNet-50's of table 5; the section on settings gives
     1, 3, which table 1 has for a signal alone.
 
+    Padding does not count: a map's summaries are those of the image's part of it, where mmdet's
+    preprocessor padded the images of a batch to one size.
+
     Args:
         model: config of the detector or classifier.
-        taps: the maps, low to high: names of modules (as ``named_modules()`` gives them) or
-            numbers of the backbone's stages as its ``out_indices`` counts them. A module that runs
-            several times in one forward counts with its last run.
+        taps: the maps, low to high: names of modules (as ``named_modules()`` gives them;
+            ``'neck[1]'`` is the second map of one that gives several), or numbers of the
+            backbone's stages, counted as its ``out_indices`` counts them. In a transformer (Swin,
+            PVT) a stage is taken before its closing LayerNorm, after which the mean over the
+            channels is the same everywhere; a stage of HRNet is the branch that is new in it. A
+            module that runs several times in one forward counts with its last run.
         scheme: which tap predicts which. ``'cascaded'``: each the next one; ``'final'``: each the
             last one; ``'identity'``: each but the last itself; or pairs ``(low, high)`` of taps.
             A signal has the size of the next tap (of the high one where pairs are given).
@@ -61,50 +71,61 @@ class SSIA(Front):
             the wrapped model learns from its own losses alone.
         data_preprocessor: of the wrapped model, where its own config has none (the runner passes
             a config's top-level entry here).
-        block: options of every block, see :class:`mmattn.auxiliary.SSIABlock`: ``lambda_s``,
+        wrapped: the wrapped model's type, instead of ``model``; its own options then stand
+            beside those of SSIA. A config that inherits a detector's states only
+            ``model=dict(type='mmattn.SSIA', wrapped='RetinaNet', taps=(1, 2, 3))``.
+        options: options of every block, see :class:`mmattn.auxiliary.SSIABlock`: ``lambda_s``,
             ``lambda_c``, ``hidden``, ``normaliser``, ``thresholds``, ``norm_input``,
-            ``resize_input``, ``norm``.
+            ``resize_input``, ``norm``; with ``wrapped`` those of the wrapped model as well.
 
     Shape: as the wrapped model.
 
     Raises:
-        TypeError: an unknown option, ``model`` or ``taps`` of another type.
+        TypeError: an unknown option, ``model``, ``wrapped`` or ``taps`` of another type, both or
+            none of the first two.
         ValueError: a tap that is no stage or module or gives no ``(N, C, H, W)`` map, taps or a
             pair in the wrong order, an option out of range, a ``sample`` the model cannot take; in
             training, a low map that no gradient passes (a frozen stage, or the inside of a
             checkpointed block).
     """
 
-    def __new__(cls, model, *args, data_preprocessor=None, **kwargs):
-        if not isinstance(model, dict):
-            raise TypeError(f'model must be a config (dict), got {type(model).__name__}')
+    def __new__(
+        cls,
+        model: dict | None = None,
+        *args,
+        wrapped: str | type | None = None,
+        data_preprocessor: dict | None = None,
+        **options,
+    ):
+        if 'eta' in options:
+            raise TypeError(
+                'eta is the threshold on the signals in the paper, 0.5, here the first of '
+                'thresholds=(0.5, 10); the weight of all losses is loss_weight, '
+                f'got eta={options["eta"]}'
+            )
         given = {} if data_preprocessor is None else dict(data_preprocessor=data_preprocessor)
-        net = ROOT_MODELS.build({**given, **model})
+        cfg = plain_config(dict(model=model, wrapped=wrapped, **options))
+        net = ROOT_MODELS.build({**given, **cfg})
         return cls.in_front_of(net)  # Python calls __init__ on it: it is an SSIA now
 
     def __init__(
         self,
-        model: dict,
-        taps: Sequence,
-        scheme='cascaded',
+        model: dict | None = None,
+        taps: Sequence = (),
+        scheme: str | Sequence[tuple] = 'cascaded',
         sample: tuple[int, int, int] = (3, 224, 224),
         loss_weight: float = 0.2,
         lambdas: Sequence[float] | None = None,
         warmup: int = 0,
         data_preprocessor: dict | None = None,
-        **block,
+        wrapped: str | type | None = None,
+        **options,
     ) -> None:
-        if 'eta' in block:
-            raise TypeError(
-                'eta is the threshold on the signals in the paper, 0.5, here the first of '
-                'thresholds=(0.5, 10); the weight of all losses is loss_weight, '
-                f'got eta={block["eta"]}'
-            )
         if not isinstance(taps, Sequence) or isinstance(taps, str):
             raise TypeError(f'taps must be a list of numbers or names, got {taps!r}')
-        names = [_module_name(self, tap) for tap in taps]
-        sizes = _trial(self, names, sample)
         pairs = _pairs(list(taps), scheme)
+        names = _taps.resolve(self, taps)
+        sizes = _taps.trial(self, names, sample)
         lambdas = tuple(range(1, len(pairs) + 1)) if lambdas is None else tuple(lambdas)
         if len(lambdas) != len(pairs):
             raise ValueError(
@@ -118,6 +139,7 @@ class SSIA(Front):
         for name, value in weights:
             if not value >= 0:  # also NaN
                 raise ValueError(f'{name} must be >= 0, got {value}')
+        block = {name: options[name] for name in _BLOCK_OPTIONS & options.keys()}
         self.ssia = _Blocks(
             [
                 SSIABlock(sizes[low][0], sizes[low][1:], sizes[high][0], sizes[grid][1:], **block)
@@ -131,31 +153,88 @@ class SSIA(Front):
         self.register_load_state_dict_post_hook(_not_missing)
 
     def forward(self, inputs, data_samples=None, mode: str = 'tensor', **kwargs):
-        if mode != 'loss':
-            return super().forward(inputs, data_samples, mode=mode, **kwargs)
-        with _watch(self, self.ssia.taps) as pooled:
-            losses = super().forward(inputs, data_samples, mode=mode, **kwargs)
+        call = partial(super().forward, mode=mode, **kwargs)
+        return (
+            self._add_to(call, inputs, data_samples)
+            if mode == 'loss'
+            else call(inputs, data_samples)
+        )
+
+    def loss(self, inputs, data_samples=None, **kwargs) -> dict[str, Tensor]:
+        """The wrapped model's losses and those of SSIA, for one that asks without ``forward``."""
+        return self._add_to(partial(super().loss, **kwargs), inputs, data_samples)
+
+    def _add_to(self, call: Callable, inputs, data_samples) -> dict[str, Tensor]:
+        """Add the losses of SSIA to those of a call of the wrapped model."""
+        if self.ssia.watching:  # loss() inside forward()
+            return call(inputs, data_samples)
+        self.ssia.watching = True
+        try:
+            with self._watch(inputs, data_samples) as pooled:
+                losses = call(inputs, data_samples)
+        finally:
+            self.ssia.watching = False
         return {**losses, **self.ssia(pooled)}
 
+    def _watch(self, inputs, data_samples):
+        return _taps.watch(self, self.ssia.taps, _taps.image_sizes(inputs, data_samples))
+
     @torch.no_grad()
-    def spatial_signals(self, inputs: Tensor) -> list[tuple]:
+    def spatial_signals(self, inputs: Tensor, data_samples: Sequence | None = None) -> list[tuple]:
         """What every block with a spatial loss predicts, and what it is asked for.
+
+        Args:
+            inputs: a batch as the wrapped model's preprocessor gives it.
+            data_samples: what goes with it, to keep its padding out as in training.
 
         Returns:
             Per block: its two taps, F_s and G_s.
 
         Shape: ``inputs`` (N, 3, H, W), F_s and G_s (N, 1, H', W').
         """
-        with _watch(self, self.ssia.taps) as pooled:
+        with self._watch(inputs, data_samples) as pooled:
             getattr(self, 'extract_feat', self)(inputs)
         found = []
         for block, (low, high) in zip(self.ssia.blocks, self.ssia.pairs):
             predicted, signals = block.predict(pooled[low]), block.signals(pooled[high])
             if 'spatial' in predicted:
-                shape = (len(inputs), 1, *block.high_size)
+                shape = (-1, 1, *block.high_size)
                 maps = (predicted['spatial'].reshape(shape), signals['spatial'].reshape(shape))
                 found.append(((low, high), *maps))
         return found
+
+
+def plain_config(cfg: dict) -> dict:
+    """The wrapped model's own config, from that of a model with SSIA.
+
+    Args:
+        cfg: ``dict(type='mmattn.SSIA', ...)`` in either form, with ``model`` or with ``wrapped``.
+
+    Raises:
+        TypeError: It has both, none, one of another type, or options that are nobody's.
+    """
+    model, wrapped = cfg.get('model'), cfg.get('wrapped')
+    rest = {key: value for key, value in cfg.items() if key not in _OWN | _BLOCK_OPTIONS}
+    if (model is None) == (wrapped is None):
+        both = 'none of them' if model is None else 'both'
+        raise TypeError(f'SSIA needs model (a config) or wrapped (a type beside it), got {both}')
+    if wrapped is not None:
+        if isinstance(wrapped, dict):
+            raise TypeError('wrapped must be the type of a model, got a dict: that is for model')
+        return dict(type=wrapped, **rest)
+    if not isinstance(model, dict):
+        raise TypeError(f'model must be a config (dict), got {type(model).__name__}')
+    rest.pop('data_preprocessor', None)
+    for name in sorted(rest):
+        hint = did_you_mean(name, _OWN | _BLOCK_OPTIONS)
+        raise TypeError(
+            f'SSIA beside model=dict(...) takes its own options only, got {name!r}'
+            + (
+                hint
+                or '; a config that inherits a model has wrapped=TYPE instead, or _delete_=True'
+            )
+        )
+    return model
 
 
 class _Blocks(nn.Module):
@@ -167,7 +246,13 @@ class _Blocks(nn.Module):
         self.pairs = pairs
         self.weights = weights
         self.warmup = warmup
+        self.watching = False
         self.register_buffer('iteration', torch.zeros((), dtype=torch.long))
+
+    def init_weights(self) -> None:
+        """Give the predictors their start back after the wrapped model's rules ran over them."""
+        for block in self.blocks:
+            block.init_weights()
 
     @property
     def taps(self) -> set:
@@ -197,42 +282,8 @@ class _Blocks(nn.Module):
 
 def _let_through(started: Tensor, low: Pooled) -> Pooled:
     """The same values; a gradient passes only where ``started`` is true."""
-    return Pooled(*(torch.where(started, x, x.detach()) for x in low))
-
-
-@HOOKS.register_module()
-class SSIAHook(Hook):
-    """Keeps the predictors of SSIA in a checkpoint, beside the weights of the plain model.
-
-    They are its entry ``ssia``. A training that goes on from it gets them back; a plain model
-    never sees them.
-    """
-
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Add the predictors."""
-        checkpoint['ssia'] = {key: v.cpu() for key, v in _of(runner).state_dict().items()}
-
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Take the predictors, where the checkpoint has them and they fit."""
-        own, saved = _of(runner).state_dict(), checkpoint.get('ssia', {})
-        if {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in saved.items()}:
-            _of(runner).load_state_dict(saved)
-        else:
-            print_log(
-                'SSIA: the predictors start anew, the checkpoint has '
-                f'{"others" if saved else "none"}.',
-                logger='current',
-            )
-
-
-def _of(runner) -> nn.Module:
-    """The predictors of a runner's model."""
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not isinstance(model, SSIA):
-        raise ValueError(
-            f"mmattn.SSIAHook needs a model of type 'mmattn.SSIA', got {type(model).__name__}"
-        )
-    return model.ssia
+    spatial, channel = (torch.where(started, x, x.detach()) for x in low[:2])
+    return Pooled(spatial, channel, low.sizes)
 
 
 def _leave_out(module: nn.Module, state: dict, prefix: str, metadata: dict) -> None:
@@ -245,39 +296,6 @@ def _not_missing(module: nn.Module, keys) -> None:
     """Load hook: what a state dict never has is not missing from it."""
     own = tuple(f'ssia.{key}' for key in module.ssia.state_dict())
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(own)]
-
-
-def _stages(net: nn.Module) -> list[str]:
-    """The names of the modules that end the stages of a model's backbone."""
-    backbone = getattr(net, 'backbone', None)
-    if hasattr(backbone, 'range_sub_modules'):  # VGG
-        ends = (end - 1 for _, end in backbone.range_sub_modules)
-        return [f'backbone.{backbone.module_name}.{end}' for end in ends]
-    for kind in ('res_layers', 'layers', 'stages'):
-        stages = getattr(backbone, kind, ())
-        if len(stages):
-            return [
-                f'backbone.{stage if isinstance(stage, str) else f"{kind}.{number}"}'
-                for number, stage in enumerate(stages)
-            ]
-    return []
-
-
-def _module_name(net: nn.Module, tap) -> str:
-    """The name of a tap's module."""
-    if isinstance(tap, int):
-        stages = _stages(net)
-        if tap not in range(len(stages)):
-            allowed = f'0 to {len(stages) - 1}' if stages else 'names of modules (no stages here)'
-            raise ValueError(f'taps of {net._host_class.__name__} must be {allowed}, got {tap}')
-        return stages[tap]
-    names = [name for name, _ in net.named_modules() if name]
-    if tap not in names:
-        raise ValueError(
-            f'taps must name modules of {net._host_class.__name__}, got {tap!r}; '
-            f'there are {listed(tap, names, limit=10)}'
-        )
-    return tap
 
 
 def _pairs(taps: list, scheme) -> list[tuple[int, int, int]]:
@@ -301,53 +319,3 @@ def _pairs(taps: list, scheme) -> list[tuple[int, int, int]]:
     if not pairs:
         raise ValueError('scheme must hold at least one pair, got none')
     return pairs
-
-
-def _trial(net: nn.Module, names: list, sample: tuple) -> list[tuple[int, int, int]]:
-    """Run the network once: ``(C, H, W)`` of the map of every tap.
-
-    Raises:
-        ValueError: a tap gives no map, or runs before the one in front of it.
-    """
-    like = next(net.parameters())
-    try:
-        x = torch.zeros(1, *sample, device=like.device, dtype=like.dtype)
-    except (TypeError, RuntimeError) as error:
-        raise ValueError(f'sample must be (channels, height, width), got {sample!r}') from error
-    try:
-        with eval_mode(net), torch.no_grad(), _watch(net, names) as pooled:
-            getattr(net, 'extract_feat', net)(x)
-    except RuntimeError as error:
-        reason = str(error).split('\n')[0]
-        raise ValueError(
-            f'sample must be a picture {net._host_class.__name__} can take, got {sample!r}: '
-            f'{reason}'
-        ) from error
-    for name in names:
-        if name not in pooled:
-            raise ValueError(f'taps must run in the backbone or neck, {name!r} does not')
-    order = [name for name in pooled if name in names]
-    for name, place in zip(names, order):
-        if name != place:
-            raise ValueError(f'taps must go from low to high, got {names}, which run as {order}')
-    return [(pooled[n].channel.shape[1], *pooled[n].spatial.shape[2:]) for n in names]
-
-
-@contextmanager
-def _watch(net: nn.Module, names):
-    """Collect the summaries of the named modules' outputs while the context is open.
-
-    They are taken at once, before a layer in place can change the map; and no hook is left for
-    the second run of a checkpointed block, in the backward pass.
-    """
-    pooled: dict[str, Pooled] = {}
-    with hooks({name: net.get_submodule(name) for name in names}, partial(_note, pooled)):
-        yield pooled
-
-
-def _note(pooled: dict, name: str, module: nn.Module, inputs: tuple, output) -> None:
-    if not isinstance(output, Tensor) or output.dim() != 4:
-        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f'tap {name!r} must give one (N, C, H, W) map, got {got}')
-    pooled.pop(name, None)  # a later run takes the later place
-    pooled[name] = pool(output)
