@@ -9,9 +9,11 @@ from torch.utils.checkpoint import checkpoint
 
 
 class Stage(nn.Module):
-    def __init__(self, inputs, outputs, with_cp):
+    def __init__(self, inputs, outputs, with_cp, kernel_size):
         super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, stride=2, padding=1)
+        self.conv = nn.Conv2d(
+            inputs, outputs, kernel_size, stride=2, padding=(kernel_size - 1) // 2
+        )
         self.bn = nn.BatchNorm2d(outputs)
         self.with_cp = with_cp
 
@@ -24,13 +26,13 @@ class Stage(nn.Module):
 
 
 class Backbone(nn.Module):
-    def __init__(self, with_cp):
+    def __init__(self, with_cp, kernel_size):
         super().__init__()
         widths = (4, 6, 8, 10)
         self.res_layers = []
         for number, (inputs, outputs) in enumerate(zip((3, *widths), widths)):
             self.res_layers.append(f'layer{number + 1}')
-            self.add_module(self.res_layers[-1], Stage(inputs, outputs, with_cp))
+            self.add_module(self.res_layers[-1], Stage(inputs, outputs, with_cp, kernel_size))
 
     def forward(self, x):
         for name in self.res_layers:
@@ -42,9 +44,9 @@ class Backbone(nn.Module):
 class ToyClassifier(BaseModel):
     """Four stages of stride 2 and a linear layer, 5 classes."""
 
-    def __init__(self, with_cp=False, data_preprocessor=None, init_cfg=None):
+    def __init__(self, with_cp=False, kernel_size=3, data_preprocessor=None, init_cfg=None):
         super().__init__(data_preprocessor, init_cfg)
-        self.backbone = Backbone(with_cp)
+        self.backbone = Backbone(with_cp, kernel_size)
         self.head = nn.Linear(10, 5)
 
     def extract_feat(self, inputs):
@@ -53,6 +55,8 @@ class ToyClassifier(BaseModel):
     def forward(self, inputs, data_samples=None, mode='tensor'):
         scores = self.head(self.extract_feat(inputs).mean((2, 3)))
         if mode == 'loss':
+            if isinstance(data_samples, list):
+                data_samples = torch.tensor([sample.label for sample in data_samples])
             return dict(loss=F.cross_entropy(scores, data_samples))
         return scores.argmax(1) if mode == 'predict' else scores
 
