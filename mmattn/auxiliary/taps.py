@@ -17,7 +17,7 @@ __all__ = ['image_sizes', 'resolve', 'trial', 'watch']
 # a backbone's list of its stages, as modules or as names of its children
 _LISTS = ('res_layers', 'cr_blocks', 'transitions', 'layers', 'stages', 'out_convs')
 _NUMBERED = ('layer', 'stage', 'blocks')  # layer1, layer2, ... where there is no list
-_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
+_CLOSING = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.Identity)
 
 
 def resolve(net: nn.Module, taps: Sequence) -> list[str]:
@@ -83,21 +83,22 @@ def _stages(backbone: nn.Module) -> list[str]:
             name for name, _ in backbone.named_children() if re.fullmatch(rf'{kind}\d+', name)
         ]
         if names:
-            return [_last_block(backbone, name) for name in names]
+            lists = (nn.ModuleList, nn.Sequential)
+            return [_last_block(backbone, name, lists) for name in names]
     return []
 
 
-def _last_block(backbone: nn.Module, name: str) -> str:
+def _last_block(backbone: nn.Module, name: str, lists: tuple = (nn.ModuleList,)) -> str:
     """A stage itself, or the last block of one that is a mere list of blocks.
 
     A closing norm does not count: after a LayerNorm the mean over the channels is the same
     everywhere, which leaves no spatial signal.
     """
     stage = backbone.get_submodule(name)
-    if not isinstance(stage, nn.ModuleList):
+    if type(stage) not in lists and not isinstance(stage, nn.ModuleList):
         return name
-    blocks = [key for key, block in stage.named_children() if not isinstance(block, _NORMS)]
-    return _last_block(backbone, f'{name}.{blocks[-1]}')
+    blocks = [key for key, block in stage.named_children() if not isinstance(block, _CLOSING)]
+    return _last_block(backbone, f'{name}.{blocks[-1]}', lists)
 
 
 def trial(net: nn.Module, taps: list[str], sample: tuple) -> list[tuple[int, int, int]]:

@@ -40,8 +40,11 @@ class ReportCNN(BaseModule):
     def __init__(
         self, stages: int = 2, idle_stage: bool = False, init_cfg: dict | list | None = None
     ) -> None:
-        rule = dict(type='Kaiming', layer=['Conv2d', 'Linear'], mode='fan_in')
-        super().__init__(init_cfg or rule)
+        rules = [
+            dict(type='Kaiming', layer=['Conv2d', 'Linear'], mode='fan_in'),
+            dict(type='Constant', layer='BatchNorm2d', val=1),
+        ]
+        super().__init__(init_cfg or rules)
         if stages not in _HIDDEN:
             raise ValueError(f'stages must be 2 or 3, got {stages!r}')
         widths = (3, 64, 128, 256, 512)

@@ -42,7 +42,11 @@ class WideResNet(BaseModule):
         out_indices: Sequence[int] = (2,),
         init_cfg: dict | list | None = None,
     ) -> None:
-        super().__init__(init_cfg or [dict(type='Kaiming', layer='Conv2d')])
+        rules = [
+            dict(type='Kaiming', layer='Conv2d'),
+            dict(type='Constant', layer='BatchNorm2d', val=1),
+        ]
+        super().__init__(init_cfg or rules)
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f'depth must be 6 n + 4 with n >= 1, got {depth}')
         if widen_factor < 1:

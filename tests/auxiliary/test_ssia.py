@@ -305,6 +305,19 @@ def test_the_runners_preprocessor_goes_to_the_wrapped_model():
     assert model.data_preprocessor.mean.item() == 3
 
 
+def test_the_rules_of_a_model_do_not_reach_the_predictors():
+    """A top-level init_cfg, with the layers that the predictors have."""
+    rule = dict(type='Constant', layer=['Linear', 'BatchNorm1d', 'Conv2d'], val=7.0, bias=7.0)
+    model, _ = build(dict(TOY, init_cfg=rule))
+    model.init_weights()
+    assert torch.equal(model.head.weight, torch.full_like(model.head.weight, 7.0))
+    assert len(list(model.ssia.parameters())) == 36
+    for name, parameter in model.ssia.named_parameters():
+        assert parameter.abs().max() <= 1, name
+        is_norm = name.split('.')[4] == '1'
+        assert is_norm == (parameter.std() == 0), name
+
+
 def test_the_trial_run_leaves_no_trace():
     model, _ = build()
     assert model.training
