@@ -155,7 +155,9 @@ def test_the_recipes_of_the_tables():
         'identity': dict(scheme='identity'),
     }
     base = config('ssia/resnet50-ssia_1xb32-100e_mini-imagenet.py').model
-    model = MODELS.build(base)
+    narrow = copy.deepcopy(base)
+    narrow.model.backbone.update(base_channels=4, stem_channels=4)
+    model = MODELS.build(narrow)
     weights = [block.weights for block in model.ssia.blocks]
     assert weights == [dict(spatial=0.5, channel=1.5)] * 3  # "both" of table 1
     assert model.ssia.weights == [0.2 * n for n in (1, 2, 3)]
