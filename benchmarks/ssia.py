@@ -16,6 +16,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
+from mmattn.auxiliary import plain_config
+
 CONFIGS = Path(__file__).absolute().parents[1] / 'configs' / 'ssia'
 WORKLOADS = {  # config, picture, pictures of a step (None: --batch)
     'r50': ('resnet50-ssia_1xb64-100e_in1k', (224, 224), None),
@@ -28,9 +30,9 @@ def build(name: str) -> dict[str, nn.Module]:
     """The plain model and the one with SSIA, equal weights."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     init_default_scope(cfg.default_scope)
-    cfg.model.model.backbone.init_cfg = None
+    cfg.model.backbone.init_cfg = None
     torch.manual_seed(0)
-    model, plain = MODELS.build(cfg.model), MODELS.build(cfg.model.model)
+    model, plain = MODELS.build(cfg.model), MODELS.build(plain_config(cfg.model))
     plain.load_state_dict(model.state_dict())
     return dict(plain=plain, SSIA=model)
 

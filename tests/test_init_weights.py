@@ -34,6 +34,7 @@ OPTIONS_OF = {
     'AAConv2d': dict(out_channels=8, kernel_size=3, padding=1, num_heads=2, dk=4, dv=2),
     'LearnToPay': dict(global_channels=12),
     'LearnToPayHead': dict(num_classes=3, in_channels=[8, CHANNELS]),
+    'ReportHead': dict(num_classes=3),
     'AWFPN': dict(in_channels=[8, CHANNELS], out_channels=8, num_outs=3, gate_cfg=GATE),
     'SSDHead': dict(
         num_classes=3,
@@ -70,7 +71,12 @@ OPTIONS_OF = {
 }
 WITHOUT_WIDTH = {'Attend', 'AttentionResNet', 'MobileNetV1', 'WideResNet', 'ReportCNN', 'SSIA'}
 WITHOUT_WIDTH |= {'TDResNet', 'TDConvNeXt', 'TDMobileNetV3'}
-NEEDS = {'LearnToPayHead': 'mmpretrain', 'TDConvNeXt': 'mmpretrain', 'TDMobileNetV3': 'mmpretrain'}
+NEEDS = {
+    'LearnToPayHead': 'mmpretrain',
+    'ReportHead': 'mmpretrain',
+    'TDConvNeXt': 'mmpretrain',
+    'TDMobileNetV3': 'mmpretrain',
+}
 
 
 def names() -> list[str]:

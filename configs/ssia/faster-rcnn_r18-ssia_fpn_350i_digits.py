@@ -5,9 +5,8 @@ _base_ = '../demo/faster-rcnn_r18_fpn_350i_digits.py'
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
 model = dict(
-    _delete_=True,
     type='mmattn.SSIA',
-    model=_base_.model,
+    wrapped='FasterRCNN',
     taps=(0, 1, 2, 3),
     sample=(3, 160, 160),
 )

@@ -4,5 +4,5 @@ _base_ = './mobilenet-v2_1xb32-100e_mini-imagenet.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
-model = dict(_delete_=True, type='mmattn.SSIA', model=_base_.model, taps=(1, 2, 4, 6))
+model = dict(type='mmattn.SSIA', wrapped='ImageClassifier', taps=(1, 2, 4, 6))
 custom_hooks = [dict(type='mmattn.SSIAHook')]

@@ -14,6 +14,7 @@ model = dict(
         in_channels=128,
         loss=dict(type='CrossEntropyLoss', loss_weight=1.0),
         topk=(1,),
+        init_cfg=dict(type='Normal', layer='Linear', std=0.05),
     ),
 )
 

@@ -4,7 +4,5 @@ _base_ = './resnet50_1xb32-100e_cifar100.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
-model = dict(
-    _delete_=True, type='mmattn.SSIA', model=_base_.model, taps=(0, 1, 2, 3), sample=(3, 32, 32)
-)
+model = dict(type='mmattn.SSIA', wrapped='ImageClassifier', taps=(0, 1, 2, 3), sample=(3, 32, 32))
 custom_hooks = [dict(type='mmattn.SSIAHook')]

@@ -4,5 +4,5 @@ _base_ = './resnet50_1xb64-100e_in1k.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
-model = dict(_delete_=True, type='mmattn.SSIA', model=_base_.model, taps=(0, 1, 2, 3))
+model = dict(type='mmattn.SSIA', wrapped='ImageClassifier', taps=(0, 1, 2, 3))
 custom_hooks = [dict(type='mmattn.SSIAHook')]

@@ -8,9 +8,8 @@ _base_ = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
 model = dict(
-    _delete_=True,
     type='mmattn.SSIA',
-    model=_base_.model,
+    wrapped='RetinaNet',
     taps=(1, 2, 3),
     lambdas=(2, 3),  # the paper's of these two blocks; 1 is that of stage 0
     norm='LN',  # a process has too few images for BatchNorm

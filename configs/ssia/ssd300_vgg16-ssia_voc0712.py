@@ -7,12 +7,10 @@ _base_ = 'mmdet::pascal_voc/ssd300_voc0712.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
-plain = _base_.model
-plain.bbox_head.type = 'mmattn.SSDHead'  # mmdet's cannot predict
 model = dict(
-    _delete_=True,
     type='mmattn.SSIA',
-    model=plain,
+    wrapped='SingleStageDetector',
+    bbox_head=dict(type='mmattn.SSDHead'),  # mmdet's cannot predict
     taps=(1, 2, 3, 4),
     sample=(3, 300, 300),
     norm='LN',  # a process has too few images for BatchNorm

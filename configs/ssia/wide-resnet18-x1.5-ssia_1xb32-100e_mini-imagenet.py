@@ -4,5 +4,5 @@ _base_ = './wide-resnet18-x1.5_1xb32-100e_mini-imagenet.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
-model = dict(_delete_=True, type='mmattn.SSIA', model=_base_.model, taps=(0, 1, 2, 3))
+model = dict(type='mmattn.SSIA', wrapped='ImageClassifier', taps=(0, 1, 2, 3))
 custom_hooks = [dict(type='mmattn.SSIAHook')]

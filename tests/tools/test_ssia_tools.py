@@ -11,7 +11,7 @@ pytest.importorskip('mmdet')
 
 
 def wrap(plain, taps=(0, 1, 2, 3)):
-    """A config of SSIA beside a plain one."""
+    """A config of SSIA beside a plain one, in the nested form."""
     path = plain.with_name(f'{plain.stem}_ssia.py')
     path.write_text(
         f"_base_ = '{plain}'\n"
@@ -84,7 +84,7 @@ def test_a_classifier_learns_one_digit(train_tool, test_tool, make_digits, tmp_p
     strides = 'backbone.strides=(1,2,2,2)'  # a fifth of the time
     config = ROOT / 'configs/ssia/resnet18-ssia_20e_one-digit.py'
     words = [str(config), '--work-dir', str(tmp_path / 'run'), '--cfg-options', *options]
-    assert train_tool.main([*words, f'model.model.{strides}']) == 0
+    assert train_tool.main([*words, f'model.{strides}']) == 0
     plain = ROOT / 'configs/ssia/resnet18_20e_one-digit.py'
     checkpoint = tmp_path / 'run' / 'epoch_60.pth'
     words = [str(plain), str(checkpoint), '--work-dir', str(tmp_path / 'test'), '--cfg-options']
