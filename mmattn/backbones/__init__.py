@@ -14,6 +14,7 @@ except ImportError as error:
 else:
     from mmattn.backbones.attend import Attend
     from mmattn.backbones.attention_resnet import AttentionResNet
+    from mmattn.backbones.efficientnet_lite import EfficientNetLite
     from mmattn.backbones.mobilenet_v1 import MobileNetV1
     from mmattn.backbones.report_cnn import ReportCNN
     from mmattn.backbones.td_resnet import TDResNet
@@ -30,6 +31,7 @@ else:
 _HOSTS = {
     'Attend': 'mmdet',
     'AttentionResNet': 'mmdet',
+    'EfficientNetLite': 'mmdet',
     'MobileNetV1': 'mmdet',
     'ReportCNN': 'mmdet',
     'TDConvNeXt': 'mmpretrain',
@@ -41,6 +43,7 @@ _HOSTS = {
 __all__ = [
     'Attend',
     'AttentionResNet',
+    'EfficientNetLite',
     'MobileNetV1',
     'ReportCNN',
     'TDConvNeXt',
