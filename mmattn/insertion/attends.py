@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from mmengine.config import ConfigDict
 from torch import nn
 
-from mmattn.backbones._insert import convolutions
+from mmattn.backbones._insert import can_replace, convolutions
 from mmattn.insertion.methods import POSITIONS, find_method
 from mmattn.insertion.networks import (
     Network,
@@ -219,8 +219,10 @@ def _why_no_conv(net: nn.Module, wish: Wish) -> str:
     kinds = {type(conv).__name__ for conv in convolutions(net)}
     if any('AWConv2d' in kind or 'AAConv2d' in kind for kind in kinds):
         return 'its convolutions are attention convolutions already'
+    if any(can_replace(conv) for conv in convolutions(net)):
+        return 'it has none in residual blocks; position=REGEX names others to replace'
     if kinds:
-        return f'it has no convolution that it could replace (of {", ".join(sorted(kinds))})'
+        return f'it has no convolution that it could replace (but {", ".join(sorted(kinds))})'
     return 'it has no convolution'
 
 

@@ -7,9 +7,11 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.utils import get_installed_path
 
 from mmattn.core.hosts import require_host
 from mmattn.core.identity import INITS
+from mmattn.core.names import did_you_mean
 from mmattn.insertion.attends import (
     add_aw_fpn,
     conv_in_backbone,
@@ -112,10 +114,7 @@ def read_config(cfg: Config | str | Path) -> Config:
         package, _, path = name.partition('::')
         if path and package in HOSTS:
             require_host(package)  # the hub would install a missing one
-            try:
-                cfg = get_config(name)
-            except FileNotFoundError as error:
-                raise FileNotFoundError(f'cfg: {package} has no config {path!r}') from error
+            cfg = _from_package(package, path)
         elif Path(name).is_file():
             cfg = Config.fromfile(name)
         else:
@@ -125,6 +124,19 @@ def read_config(cfg: Config | str | Path) -> Config:
     if not isinstance(cfg.get('model'), dict):
         raise ValueError('cfg: the config has no model')
     return cfg
+
+
+def _from_package(package: str, path: str) -> Config:
+    """A config that comes with a framework."""
+    file = Path(get_installed_path(package), '.mim', 'configs', path)
+    if file.is_file():  # also names that mmengine's hub cannot read, such as gn+ws
+        return Config.fromfile(file)
+    try:
+        return get_config(f'{package}::{path}')
+    except (OSError, ValueError) as error:
+        near = [other.name for other in file.parent.glob('*.py')]
+        hint = did_you_mean(file.name, near, prefix=f'{package}::{Path(path).parent}/')
+        raise FileNotFoundError(f'cfg: {package} has no config {path!r}{hint}') from error
 
 
 def choose_init(cfg: Config) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import keyword
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ def leaf_text(base: str, plain: Config, new: Config, out: str | Path | None = No
             f'cfg: {base} is written in the lazy style (read_base); a leaf of a few lines needs a '
             'config with _base_'
         )
-    lines = [f'_base_ = {_text(_base_name(base, out))}', '']
+    lines = [f'_base_ = {_text(_base_name(base, plain, out))}', '']
     old, changed = plain._to_lazy_dict(), new._to_lazy_dict()
     for key in _OWN:
         old.pop(key, None)
@@ -175,7 +176,11 @@ def _is_name(key) -> bool:
     return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
 
 
-def _base_name(base: str, out: str | Path | None) -> str:
-    if '::' in base or out is None:
+def _base_name(base: str, plain: Config, out: str | Path | None) -> str:
+    if '::' in base:
+        package, _, path = base.partition('::')
+        readable = re.fullmatch(r'[\w/.-]+', path)  # mmengine reads no other names in _base_
+        return base if readable else str(plain.filename)
+    if out is None:
         return base
     return Path(os.path.relpath(base, Path(out).resolve().parent)).as_posix()

@@ -220,7 +220,11 @@ def test_sentences(arguments, error, sentence):
     'cfg, error, sentence',
     [
         ('nowhere.py', FileNotFoundError, 'nowhere.py does not exist'),
-        ('mmdet::retinanet/nothing.py', FileNotFoundError, 'mmdet has no config'),
+        (
+            'mmdet::retinanet/retinanet_r50_fpn_1x_cocoo.py',
+            FileNotFoundError,
+            "did you mean 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'",
+        ),
         (3, TypeError, 'cfg must be a Config, a file or a name, got int'),
         (Config(dict(a=1)), ValueError, 'the config has no model'),
         (Config(dict(model=dict(type='X'))), ValueError, "model 'X' has no backbone"),

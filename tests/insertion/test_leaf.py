@@ -57,6 +57,13 @@ def test_a_base_file_is_named_from_where_the_leaf_lies(tmp_path):
     assert plain_data(Config.fromfile(out)) == plain_data(new)
 
 
+def test_a_name_that_mmengine_cannot_read_as_base(tmp_path):
+    name = 'mmdet::gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py'
+    new = mmattn.add_attention(name, 'SE')
+    (tmp_path / 'leaf.py').write_text(leaf_text(name, read_config(name), new))
+    assert plain_data(Config.fromfile(tmp_path / 'leaf.py')) == plain_data(new)
+
+
 def test_the_lazy_style_is_refused(tmp_path):
     base = tmp_path / 'lazy.py'
     base.write_text('from mmdet.models import ResNet\nmodel = dict(backbone=dict(type=ResNet))\n')
