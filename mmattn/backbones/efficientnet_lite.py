@@ -70,7 +70,9 @@ class EfficientNetLite(EfficientNet):
         """Draw weights, or take those of the package."""
         super().init_weights()
         if self.pretrained:
-            self.load_state_dict(self._converted(_read_package()))
+            # what attention adds has keys of its own; every weight here must have its place
+            unused = self.load_state_dict(self._converted(_read_package()), strict=False)[1]
+            assert not unused, unused
 
     def _converted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The package's weights under mmdet's names, of the layers that are built."""

@@ -40,6 +40,27 @@ def test_only_the_layers_that_are_asked_for():
     ]
 
 
+def test_attention_in_it_starts_from_the_same_weights():
+    pytest.importorskip(PACKAGE, reason='test-only package')
+    options = dict(pretrained=PACKAGE, out_indices=(2, 3))
+    rule = dict(
+        gate=dict(type='mmattn.SE', init='identity'), after=r'layers\.\d+\.\d+\.linear_conv'
+    )
+    kinds = dict(type='mmattn.Attend', wrapped='mmattn.EfficientNetLite', attention=[rule])
+    nets = [
+        MODELS.build({**kind, **options}) for kind in (dict(type='mmattn.EfficientNetLite'), kinds)
+    ]
+    image, maps = torch.randn(1, 3, 64, 64), []
+    for net in nets:
+        net.init_weights()
+        net.eval()
+        with torch.no_grad():
+            maps.append(net(image))
+    assert len(list(nets[1].parameters())) > len(list(nets[0].parameters()))
+    for plain, attended in zip(*maps):
+        torch.testing.assert_close(plain, attended)
+
+
 def test_without_the_package(monkeypatch):
     net = EfficientNetLite(pretrained=PACKAGE, out_indices=(2,))
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
