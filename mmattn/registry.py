@@ -8,6 +8,8 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
+from mmattn.core.checkpoint import SafeCheckpointHook
+from mmattn.core.finite import InvalidLossHook
 from mmattn.core.hosts import host_problem
 from mmattn.core.names import did_you_mean
 
@@ -51,6 +53,8 @@ class _Registry(Registry):
 MODELS = _Registry('model', parent=MMENGINE_MODELS, scope='mmattn', locations=_LOCATIONS)
 
 HOOKS = _Registry('hook', parent=MMENGINE_HOOKS, scope='mmattn', locations=['mmattn.auxiliary'])
+for hook in (SafeCheckpointHook, InvalidLossHook):  # the ground floor knows no registry
+    HOOKS.register_module(module=hook)
 
 METRICS = _Registry(
     'metric',

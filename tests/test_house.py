@@ -21,7 +21,7 @@ ROOMS = {
     'convs': Room(
         2, ('core', 'registry', 'layers'), set(), 'an attention convolution is made of gates'
     ),
-    'data': Room(2, ('core',), set(), 'one reader, for people without a detector too'),
+    'data': Room(2, ('core', 'registry'), set(), 'one reader, for people without a detector too'),
     'localization': Room(3, ('core', 'data'), set(), 'any classifier, no framework around it'),
     'backbones': Room(
         4, ('core', 'registry', 'layers', 'convs'), MM, 'whole parts of mmdet and mmpretrain'
@@ -30,8 +30,13 @@ ROOMS = {
     'heads': Room(4, ('core', 'registry', 'layers', 'convs'), MM, 'as backbones'),
     'auxiliary': Room(4, ('core', 'registry', 'layers'), set(), 'losses of the training only'),
     'evaluation': Room(4, ('core', 'registry', 'data'), MM, 'metrics, registered for mmdet'),
-    'analysis': Room(4, ('core', 'layers', 'convs'), set(), 'counts and watches any network'),
     'deploy': Room(4, ('core', 'layers', 'convs'), set(), 'changes any trained network'),
+    'analysis': Room(
+        4,
+        ('core', 'registry', 'layers', 'convs', 'localization', 'backbones'),
+        set(),
+        "counts and watches any network, among them the papers' own",
+    ),
     'insertion': Room(5, BELOW, MM, 'which method goes where in which network'),
     'testing': Room(5, BELOW, MM, 'the contract of a gate, for methods made elsewhere'),
     'study': Room(6, BELOW, MM, 'methods x seeds -> runs -> statistics -> report'),

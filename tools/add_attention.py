@@ -15,7 +15,8 @@ from pathlib import Path
 
 from mmengine.config import DictAction
 
-from mmattn.cli import command_line
+from mmattn.cli.failures import end_run
+from mmattn.core.checkpoint import guarded_loading
 from mmattn.core.text import write_text
 from mmattn.insertion import (
     add_attention,
@@ -48,6 +49,9 @@ def parse_args(argv=None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument('-o', '--out', help='write the leaf config here')
     parser.add_argument('--checkpoint', help='plain checkpoint to start from')
+    parser.add_argument(
+        '--trust', action='store_true', help='read a checkpoint that holds more than weights'
+    )
     parser.add_argument('--save', help='write the start of the training here')
     parser.add_argument('--images', type=int, default=2, help='images to run both networks on')
     args = parser.parse_args(argv)
@@ -98,7 +102,12 @@ def main(argv=None) -> int:
     if args.list:
         print(method_list())
         return 0
-    return command_line.run('add_attention', lambda: add(args), lambda: None, ())
+    try:
+        with guarded_loading(args.trust):
+            add(args)
+    except (Exception, KeyboardInterrupt) as error:
+        return end_run('add_attention', error)
+    return 0
 
 
 if __name__ == '__main__':

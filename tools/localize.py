@@ -19,10 +19,12 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 from mmengine.dist import get_dist_info, init_dist
 from torch import Tensor, nn
 
+from mmattn.cli.failures import end_run
+from mmattn.core.checkpoint import guarded_loading
+from mmattn.core.config import read_config
 from mmattn.deploy import fuse
 from mmattn.localization.annotations import FORMATS, load_annotations, read_synsets
 from mmattn.localization.api import evaluate, show, table
@@ -96,6 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     go.add_argument('--batch-size', type=int, default=32)
     go.add_argument('--workers', type=int, default=min(4, os.cpu_count() or 1))
     go.add_argument('--fuse', action='store_true', help='fold norms into convolutions (faster)')
+    go.add_argument(
+        '--trust', action='store_true', help='read a checkpoint that holds more than weights'
+    )
     go.add_argument('--device', help='default: cuda where there is one, else cpu')
     go.add_argument('--work-dir', help='default: work_dirs/localize/MODEL')
     go.add_argument('--resume', action='store_true', help='continue a run that was stopped')
@@ -115,7 +120,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         if not os.path.isfile(args.config):
             raise ValueError(f'config {args.config} does not exist')
         try:
-            values = Config.fromfile(args.config).to_dict()
+            values = read_config(args.config).to_dict()
         except Exception as error:
             raise ValueError(f'config {args.config} cannot be read: {error}') from error
         allowed = sorted(set(vars(args)) - {'model', 'config', 'local_rank'})
@@ -273,7 +278,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse_args(argv)
         start_processes(args)
         settings = make_settings(args)
-        classifier = make_classifier(args)
+        with guarded_loading(args.trust):
+            classifier = make_classifier(args)
         device = choose_device(args)
         work_dir = work_dir_of(args)
         classes = count_classes(classifier)
@@ -311,9 +317,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         info = RunInfo(args.annotations, weights, args.fuse, command)
         score = partial(evaluate_steps, steps) if steps else partial(evaluate, classifier)
         summary = score(annotations, settings, work_dir, device, args.workers, args.resume, info)
-    except (ValueError, TypeError, ImportError) as error:
-        print(f'localize: {error}', file=sys.stderr)
-        return 2
+    except Exception as error:
+        return end_run('localize', error, code=2)
     except KeyboardInterrupt:
         print('localize: stopped; the same command with --resume continues', file=sys.stderr)
         return 130

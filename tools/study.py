@@ -17,6 +17,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 
 from mmattn.cli import command_line
+from mmattn.cli.failures import end_run
 from mmattn.data.checks import check_data
 
 
@@ -199,7 +200,11 @@ def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
     command = ['python', 'tools/study.py', *(sys.argv[1:] if argv is None else argv)]
-    return command_line.run('study', lambda: study(args, command), lambda: None, ())
+    try:
+        study(args, command)
+    except (Exception, KeyboardInterrupt) as error:
+        return end_run('study', error)
+    return 0
 
 
 if __name__ == '__main__':

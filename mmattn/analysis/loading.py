@@ -2,19 +2,18 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import load_checkpoint
 from torch import nn
 
-from mmattn.core.checkpoint import compare
+from mmattn.core.checkpoint import compare, load_checkpoint, load_weights
+from mmattn.core.config import forget_pretrained, read_config
 
-__all__ = ['forget_pretrained', 'is_detector', 'load_image', 'load_model']
+__all__ = ['is_detector', 'load_image', 'load_model']
 
 _OF_DETECTORS = ('bbox_head', 'roi_head', 'rpn_head', 'mask_head')
 
@@ -32,30 +31,20 @@ def load_model(path: str | Path, checkpoint: str) -> tuple[nn.Module, Config, di
     Raises:
         ValueError: the checkpoint cannot be read or is not of this model.
     """
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     if 'data_preprocessor' in cfg:
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     forget_pretrained(cfg.model)
     model = MODELS.build(cfg.model).eval()
-    try:
-        saved = load_checkpoint(model, checkpoint, map_location='cpu')
-    except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ValueError(f'checkpoint {checkpoint} cannot be read: {reason}') from error
+    saved = load_checkpoint(checkpoint)
     report = compare(model, saved)
     if not report.fits:
-        raise ValueError(f'{checkpoint} does not fit {path}: {report.summary()}')
+        raise ValueError(
+            f'{checkpoint} does not fit {path}: {report.summary()}. {report.advice()}'
+        )
+    load_weights(model, saved, checkpoint)
     return model, cfg, saved
-
-
-def forget_pretrained(cfg: Any) -> None:
-    """Drop the checkpoints a config starts from, in place: another one is loaded anyway."""
-    if isinstance(cfg, dict):
-        if 'checkpoint' in (cfg.get('init_cfg') or {}):
-            cfg['init_cfg'] = None
-        for value in cfg.values():
-            forget_pretrained(value)
 
 
 def is_detector(model: nn.Module | Mapping) -> bool:

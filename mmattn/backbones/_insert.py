@@ -74,6 +74,14 @@ class AddedParts:
         """The new parameters by name: what a checkpoint of the plain network lacks."""
         return {name: p for name, p in self.named_parameters() if name in self._added}
 
+    def added_keys(self) -> set[str]:
+        """The keys that a checkpoint of the plain network lacks, buffers among them."""
+        return {
+            key
+            for key in self.state_dict()
+            if key in self._added or key.rpartition('.')[0] in self._added
+        }
+
     def _added_roots(self) -> dict:
         """The new modules that are not part of another new module, by name."""
         return {

@@ -1,31 +1,25 @@
 """What ``tools/train.py`` and ``tools/test.py`` share: options, config, processes, failures."""
 
 import argparse
-import inspect
 import os
-import re
 import sys
-import traceback
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 
+from mmattn.core.config import read_config
+from mmattn.core.hosts import require_host
 from mmattn.core.names import closest, did_you_mean
-from mmattn.data.checks import (
-    broken_image_sentence,
-    check_data,
-    find_broken_images,
-    image_paths,
-)
-from mmattn.insertion import add_attention, read_config, report, start_of
+from mmattn.data.checks import check_data
+from mmattn.insertion import add_attention, report, start_of
+from mmattn.insertion import read_config as config_of
 
 __all__ = [
     'add_shared_options',
     'check_and_report',
     'load_config',
     'parse_options',
-    'run',
     'start_processes',
 ]
 
@@ -36,7 +30,8 @@ _RUNNER_KEYS = {
     'test_evaluator', 'default_hooks', 'custom_hooks', 'data_preprocessor', 'load_from', 'resume',
     'launcher', 'env_cfg', 'log_processor', 'log_level', 'visualizer', 'default_scope',
     'randomness', 'experiment_name', 'runner_type', 'custom_imports', 'model_wrapper_cfg',
-    'find_unused_parameters', 'sync_bn', 'compile', 'tta_model', 'tta_pipeline', 'vis_backends',
+    'find_unused_parameters', 'sync_bn', 'compile', 'activation_checkpointing',
+    'efficient_conv_bn_eval', 'tta_model', 'tta_pipeline', 'vis_backends',
 }  # fmt: skip
 
 
@@ -52,13 +47,6 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
         ' a list is KEY="[a,b]" or KEY=a,b, without blanks',
     )
     parser.add_argument(
-        '--attention',
-        nargs='+',
-        metavar='METHOD',
-        help='add these methods, each in its natural place, as tools/add_attention.py does (its '
-        '--list prints them)',
-    )
-    parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
@@ -66,6 +54,18 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS
+    )
+    parser.add_argument(
+        '--attention',
+        nargs='+',
+        metavar='METHOD',
+        help='add these methods, each in its natural place, as tools/add_attention.py does (its '
+        '--list prints them)',
+    )
+    parser.add_argument(
+        '--trust',
+        action='store_true',
+        help='read checkpoints that hold more than weights, which may run any code of the file',
     )
     parser.add_argument(
         '--skip-data-checks', action='store_true', help='do not look at the data before the run'
@@ -97,21 +97,19 @@ def load_config(
 
     Raises:
         FileNotFoundError: There is no such file.
+        ImportError: The framework it is written for is absent or does not import.
         ValueError: It is no config, an option sets something that nothing reads, or a method
             cannot stand in the network.
     """
-    if '::' not in path and not Path(path).is_file():
-        raise FileNotFoundError(f'config: {path} does not exist (looked from {Path.cwd()})')
-    try:
-        cfg = read_config(path)
-    except (SyntaxError, OSError, KeyError, TypeError) as error:
-        raise ValueError(f'config: {path} cannot be read: {error}') from error
+    cfg = config_of(path) if '::' in path else read_config(path)
     _check_options(cfg, options)
     cfg.merge_from_dict(options)
     if 'model' not in cfg:
         near = closest('model', cfg.keys(), 1)
         hint = f'; it has {near[0]!r}' if near else ''
         raise ValueError(f'config: {path} has no model{hint}')
+    if cfg.get('default_scope') in ('mmdet', 'mmpretrain'):
+        require_host(cfg.default_scope)
     name = Path(path).stem
     if attention:
         init = None if checkpoint is None else start_of(checkpoint)
@@ -185,85 +183,6 @@ def _is_first_process() -> bool:
     return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID'))
 
 
-def run(name: str, work, cfg_of, splits: tuple) -> int:
-    """Do the work; end a failure with one sentence that says what to do.
-
-    A mistake found by mmattn is answered by its sentence alone. After a failure inside a host the
-    stack is shown too, and our sentence comes last.
-
-    Args:
-        name: The tool's name, put before the sentence.
-        work (Callable): What to do.
-        cfg_of (Callable): Gives the config as far as it is known, or None.
-        splits: The splits of the config in use.
-
-    Returns:
-        int: The exit code.
-    """
-    try:
-        work()
-    except KeyboardInterrupt:
-        print(f'{name}: interrupted; train again with --resume to go on', file=sys.stderr)
-        return 130
-    except Exception as error:
-        ours = _is_ours(error, work.__code__.co_filename)
-        sentence = str(error) if ours else None
-        sentence = explain(error, cfg_of(), splits) or sentence
-        if sentence is None:
-            raise
-        if not ours:
-            traceback.print_exc()
-        print(f'{name}: {sentence}', file=sys.stderr)
-        return 1
-    return 0
-
-
-def _unscoped_name(text: str, cfg: Config | None) -> str | None:
-    """The sentence for one of mmattn's names written without its scope, or with another."""
-    from mmattn.registry import MODELS
-
-    MODELS.import_from_location()  # a config without our scope made nobody look
-    found = re.search(r'(\S+) is not in the (\S+) registry', text)
-    if found:
-        wrong = found[1].strip('\'"').rpartition('.')[2]
-    elif 'Cannot find None in registry' in text and cfg is not None:  # the host forgets the name
-        wrong = next(
-            (name for name in _types(cfg.get('model')) if name in MODELS.module_dict), None
-        )
-    else:
-        return None
-    close = closest(wrong or '', MODELS.module_dict, 1, sure=True)
-    if not close:
-        return None
-    return f"type {wrong!r} is not known to the host: did you mean 'mmattn.{close[0]}'?"
-
-
-def _arguments(name: str, cfg: Config | None) -> set[str]:
-    """The arguments of a registered class, and of mmattn's in the config, which hand theirs on."""
-    from mmengine.registry import MODELS
-
-    from mmattn.registry import MODELS as OURS
-
-    ours = {f'mmattn.{kind}' for kind in OURS.module_dict}
-    wanted = {name, *(kind for kind in _types(cfg and cfg.get('model')) if kind in ours)}
-    registries = [MODELS]
-    for registry in registries:  # grows: the hosts' registries are children of the engine's
-        registries.extend(registry.children.values())
-    kinds = [
-        kind
-        for registry in registries
-        for short, kind in registry.module_dict.items()
-        if inspect.isclass(kind) and {short, f'{registry.scope}.{short}'} & wanted
-    ]
-    return {
-        argument
-        for kind in kinds
-        for base in kind.__mro__
-        for argument in inspect.signature(base.__init__).parameters
-        if argument != 'self'
-    }
-
-
 def _strings(cfg) -> list[str]:
     """Every text in a nested config."""
     if isinstance(cfg, dict):
@@ -271,71 +190,3 @@ def _strings(cfg) -> list[str]:
     if isinstance(cfg, list | tuple):
         return [text for value in cfg for text in _strings(value)]
     return [cfg] if isinstance(cfg, str) else []
-
-
-def _types(cfg) -> list[str]:
-    """Every ``type`` in a nested config."""
-    if isinstance(cfg, dict):
-        own = [cfg['type']] if isinstance(cfg.get('type'), str) else []
-        return own + [name for value in cfg.values() for name in _types(value)]
-    if isinstance(cfg, list | tuple):
-        return [name for value in cfg for name in _types(value)]
-    return []
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what caused it, the first cause last."""
-    errors = [error]
-    while (cause := errors[-1].__cause__ or errors[-1].__context__) and cause not in errors:
-        errors.append(cause)
-    return errors
-
-
-def _is_ours(error: BaseException, tool: str = '') -> bool:
-    """Whether some error of the chain was raised by a line of mmattn, or of the tool."""
-    for link in _chain(error):
-        frames = traceback.extract_tb(link.__traceback__)
-        if not frames:
-            continue
-        file = frames[-1].filename
-        if file == tool or Path(__file__).parents[1] in Path(file).parents:
-            return isinstance(link, ValueError | TypeError | LookupError | OSError | ImportError)
-    return False
-
-
-def _was_loading(error: BaseException) -> bool:
-    """Whether the error came out of reading a checkpoint file."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return any(frame.name.startswith('load_from_') for frame in frames)
-
-
-def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ()) -> str | None:
-    """Turn a failure into one sentence for the user; None if there is nothing to add to it.
-
-    Args:
-        error: What was raised.
-        cfg: The config, to look for the picture that a decoder choked on.
-        splits: The splits of the config in use.
-    """
-    text = str(error)
-    if found := re.search(r'failed to load image: (.+)', text):
-        return broken_image_sentence(found[1].strip(), 'it is no picture that can be decoded')
-    if 'imdecode' in text and cfg is not None:
-        broken = find_broken_images(image_paths(cfg, splits))
-        if broken:
-            return broken_image_sentence(*next(iter(broken.items())))
-    if found := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
-        hint = did_you_mean(found[2], _arguments(found[1], cfg))
-        return f'the config gives {found[1]} an argument it does not have: {found[2]!r}{hint}'
-    if unscoped := _unscoped_name(text, cfg):
-        return unscoped
-    if _was_loading(error):
-        reason = (text or type(error).__name__).splitlines()[0]
-        return (
-            'the checkpoint cannot be read, its file is damaged or was not written to the end '
-            f'({reason}); take an older one'
-        )
-    if _is_ours(error):
-        message = error.args[0] if isinstance(error, KeyError) and error.args else text
-        return re.sub(r'^class `\w+` in \S+: ', '', str(message))
-    return None

@@ -178,6 +178,10 @@ class AAConv2d(nn.Conv2d):
         out = attention(q, k, v, relative=relative)  # eq. 1, 3
         return out.transpose(1, 2).reshape(x.shape[0], self.dv, height, width)
 
+    def added_keys(self) -> set[str]:
+        """The keys that a checkpoint with a plain convolution lacks."""
+        return set(self.state_dict()) - {'weight', 'bias'}
+
     def adapt_checkpoint(self, state_dict: dict, prefix: str) -> None:
         """Cut a plain convolution's filters, in place, to those that are convolved here."""
         for name, own in (('weight', self.weight), ('bias', self.bias)):

@@ -129,6 +129,10 @@ class AWConv2d(nn.Conv2d):
         bias = self.bias
         return out if bias is None else out + bias[:, None, None]
 
+    def added_keys(self) -> set[str]:
+        """The keys that a checkpoint with a plain convolution lacks."""
+        return set(self.state_dict()) - {'weight', 'bias'}
+
 
 def convolve_attended(conv: nn.Conv2d, x: Tensor, attn: Tensor, recompute: bool = False) -> Tensor:
     """``conv`` with its weight scaled by ``1 + attn``; padding of every kind, bias unattended.

@@ -12,10 +12,9 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import MMLogger
 from mmengine.registry import DATASETS, MODELS, DefaultScope
-from mmengine.runner.checkpoint import _load_checkpoint
 from torch import Tensor, nn
 
-from mmattn.core.checkpoint import LoadReport, compare
+from mmattn.core.checkpoint import LoadReport, compare, find_state, load_checkpoint
 from mmattn.core.modes import eval_mode
 from mmattn.insertion.networks import Network, tensors_in
 
@@ -48,7 +47,7 @@ class WarmStart:
 
 def start_of(checkpoint: str) -> str:
     """How the methods in a trained checkpoint started: their gamma is there, or not."""
-    state = _state(_load_checkpoint(checkpoint, map_location='cpu'))
+    state = find_state(load_checkpoint(checkpoint))
     ours = [key for key in state if key.rpartition('.')[2] == 'gamma' and state[key].dim() == 0]
     return 'identity' if ours else 'paper'
 
@@ -64,8 +63,8 @@ def warm_start(plain: Config, attended: Config, checkpoint: str | Path) -> WarmS
     Raises:
         ValueError: the checkpoint is of another network.
     """
-    loaded = _load_checkpoint(str(checkpoint), map_location='cpu')
-    state = _state(loaded)
+    loaded = load_checkpoint(checkpoint)
+    state = find_state(loaded)
     nets = [_build(cfg) for cfg in (plain, attended)]
     fit = compare(nets[0], loaded)
     if not fit.fits:
@@ -129,10 +128,6 @@ def largest_difference(start: WarmStart, cfg: Config, images: int = 2) -> Differ
                 difference = max(difference, (one.double() - other.double()).abs().max().item())
                 scale = max(scale, other.abs().max().item())
     return Difference(difference, scale, f'{what} for {where}')
-
-
-def _state(checkpoint: dict) -> dict:
-    return checkpoint.get('state_dict', checkpoint)
 
 
 def _build(cfg: Config) -> nn.Module:

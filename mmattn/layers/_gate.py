@@ -115,6 +115,10 @@ class Gate(nn.Module):
         if self.gamma is not None:
             nn.init.zeros_(self.gamma)
 
+    def added_keys(self) -> set[str]:
+        """The keys that a checkpoint of the network without this gate lacks: all."""
+        return set(self.state_dict())
+
 
 class ScalingGate(Gate):
     """A gate that multiplies its input: a method writes :meth:`factor`."""

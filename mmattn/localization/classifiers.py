@@ -26,6 +26,9 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from mmattn.core.checkpoint import load_checkpoint
+from mmattn.core.checkpoint import load_weights as load_into
+from mmattn.core.config import forget_pretrained, read_config
 from mmattn.core.modes import eval_mode
 from mmattn.core.names import closest
 from mmattn.localization.pictures import Preprocess
@@ -114,48 +117,23 @@ def count_classes(classifier: Classifier, device: torch.device | str = 'cpu') ->
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     """Load a checkpoint file and say in one sentence what does not fit.
 
-    Accepts a plain state dict or one under ``state_dict`` or ``model``; a ``module.`` prefix is
-    removed.
+    Wherever the file keeps its state dict; a common prefix of all its keys (``module.``,
+    ``_orig_mod.``, ``model.``) is taken off.
 
     Returns:
         The checkpoint's ``meta`` dict (may be empty).
 
     Raises:
-        ValueError: The file is missing or unreadable, or keys or shapes do not match.
+        ValueError: The file is missing, unreadable or holds more than weights, or keys or shapes
+            do not match; the message has the keys of both sides.
     """
-    from mmengine.runner.checkpoint import CheckpointLoader
-
-    path = str(path)
-    if '://' not in path and not Path(path).is_file():
-        raise ValueError(f'checkpoint {path} does not exist')
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    except Exception as error:
-        raise ValueError(f'checkpoint {path} cannot be read: {_first_line(error)}') from error
-    state = checkpoint
-    if isinstance(checkpoint, dict):
-        state = checkpoint.get('state_dict', checkpoint.get('model', checkpoint))
-    if not isinstance(state, dict):
-        raise ValueError(f'checkpoint {path} holds a {type(state).__name__}, no state dict')
-    state = {k[7:] if k.startswith('module.') else k: v for k, v in state.items()}
-    own = model.state_dict()
-    wrong = [k for k in own if k in state and state[k].shape != own[k].shape]
-    if wrong:
-        key = wrong[-1]
-        raise ValueError(
-            f'checkpoint {path} does not fit: {key} is {tuple(state[key].shape)} there and '
-            f'{tuple(own[key].shape)} in the model ({len(wrong)} such keys)'
-        )
-    missing = [k for k in own if k not in state and not k.endswith('num_batches_tracked')]
-    if missing:
-        raise ValueError(
-            f'checkpoint {path} lacks {len(missing)} of {len(own)} keys of the model, '
-            f'first {missing[0]}'
-        )
-    extra = [k for k in state if k not in own]
-    if extra:
-        print_log(f'checkpoint {path}: {len(extra)} keys not used, first {extra[0]}', 'current')
-    model.load_state_dict(state, strict=False)
+        checkpoint = load_checkpoint(path)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from error
+    report = load_into(model, checkpoint, f'checkpoint {path}')
+    if report.unexpected or report.prefix:
+        print_log(f'checkpoint {path}: {report.summary()}', 'current')
     return checkpoint.get('meta') or {}
 
 
@@ -177,14 +155,13 @@ def _from_mmpretrain(what: str, weights: str | None, num_classes: int | None) ->
     from mmattn.core.hosts import require_host
 
     require_host('mmpretrain')
-    from mmengine.config import Config
     from mmengine.hub import get_config
     from mmengine.registry import DefaultScope
     from mmpretrain.registry import MODELS
 
     try:
         if Path(what).is_file():
-            config = Config.fromfile(what)
+            config = read_config(what)
         elif '::' in what:
             config = get_config(what)
         else:
@@ -194,7 +171,7 @@ def _from_mmpretrain(what: str, weights: str | None, num_classes: int | None) ->
     except Exception as error:
         raise ValueError(f'mmpretrain:{what} is no config file or model name: {error}') from error
     model_config = config.model.copy()
-    _drop_pretrained(model_config)
+    forget_pretrained(model_config)
     if num_classes is not None and 'head' in model_config:
         model_config.head.num_classes = num_classes
     prep = dict(config.get('data_preprocessor') or {})
@@ -215,16 +192,6 @@ def _from_mmpretrain(what: str, weights: str | None, num_classes: int | None) ->
 
 def _tensor_mode(model: nn.Module, x: Tensor) -> Tensor:
     return model(x, mode='tensor')
-
-
-def _drop_pretrained(config: dict) -> None:
-    """Remove download requests: the checkpoint brings all weights."""
-    for value in config.values():
-        if isinstance(value, dict):
-            init = value.get('init_cfg')
-            if isinstance(init, dict) and init.get('type') == 'Pretrained':
-                value['init_cfg'] = None
-            _drop_pretrained(value)
 
 
 def _pipeline_size(config: Any) -> tuple[int, int] | None:

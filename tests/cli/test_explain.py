@@ -4,7 +4,8 @@ import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
 
-from mmattn.cli.command_line import explain, start_processes
+from mmattn.cli.command_line import start_processes
+from mmattn.cli.failures import explain
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import torch
 from mmengine.fileio import load
 from torch import nn
 
+from mmattn.cli import testing, training
 from mmattn.cli.run_log import read_scalars
+from mmattn.core.config import read_config
 
 from .conftest import write_config
 
@@ -56,15 +58,13 @@ def test_the_scaled_learning_rate_reaches_the_runner(tiny_config, train_tool, tm
 def test_mixed_precision_reaches_the_optimizer_or_is_refused(
     tiny_config, train_tool, monkeypatch, device
 ):
-    from mmengine.config import Config
-
-    cfg, args = Config.fromfile(tiny_config), train_tool.parse_args(['c.py', '--amp'])
-    monkeypatch.setattr(train_tool, 'get_device', lambda: device)
+    cfg = read_config(tiny_config)
+    monkeypatch.setattr(training, 'get_device', lambda: device)
     if device == 'cpu':
         with pytest.raises(ValueError, match='--amp needs a GPU, there is none here'):
-            train_tool.apply_options(cfg, args)
+            training.apply_options(cfg, amp=True, auto_scale_lr=False)
     else:
-        train_tool.apply_options(cfg, args)
+        training.apply_options(cfg, amp=True, auto_scale_lr=False)
         assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
         assert cfg.optim_wrapper.loss_scale == 'dynamic'
 
@@ -98,19 +98,22 @@ def test_testing_gives_the_figures_of_the_training_and_a_pickle(trained, test_to
 
 
 @pytest.mark.parametrize('averaged', [False, True], ids=['plain', 'EMA'])
-def test_a_fused_model_predicts_the_same(averaged, trained, digits, test_tool, tmp_path):
+def test_a_fused_model_predicts_the_same(
+    averaged, trained, digits, test_tool, tmp_path, monkeypatch
+):
     run = trained[1]
     extra = "custom_hooks = [dict(type='EMAHook')]" if averaged else ''
     config = write_config(tmp_path, digits, extra=extra)
     found, fused = [], []
-    original = test_tool.fuse
-    test_tool.fuse = lambda model, **options: fused.append(original(model, **options))
+    original = testing.fuse_model
+    monkeypatch.setattr(
+        testing, 'fuse_model', lambda model, **options: fused.append(original(model, **options))
+    )
     for i, options in enumerate(([], ['--fuse'])):
         out = tmp_path / f'{i}.pkl'
         args = [str(config), str(run / 'iter_4.pth'), '--work-dir', str(tmp_path / 'test')]
         assert test_tool.main([*args, '--out', str(out), *options]) == 0
         found.append([sample['pred_instances'] for sample in pickle.loads(out.read_bytes())])
-    test_tool.fuse = original
     assert len(fused) == 1
     assert not [m for m in fused[0].modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for plain, other in zip(*found):  # the boxes of a net this little trained are ties
@@ -256,7 +259,7 @@ def test_a_damaged_checkpoint_is_named_as_such(trained, test_tool, tmp_path, cap
     half = tmp_path / 'half.pth'
     half.write_bytes((run / 'iter_4.pth').read_bytes()[:5000])
     assert test_tool.main([str(config), str(half), '--work-dir', str(tmp_path)]) == 1
-    assert 'the checkpoint cannot be read, its file is damaged' in last_line(capfd)
+    assert f'the checkpoint {half} cannot be read, its file is damaged' in last_line(capfd)
 
 
 def test_a_pickle_that_is_no_checkpoint_is_refused(trained, test_tool, tmp_path, capfd):
@@ -292,6 +295,62 @@ def test_the_help_never_says_gpus_dash_dash(train_tool, test_tool, capfd):
     said = capfd.readouterr().out
     assert '--work-dir' in said
     assert '--gpus' not in said
+
+
+def test_training_stops_at_a_loss_that_is_no_number(tiny_config, train_tool, tmp_path, capfd):
+    args = [str(tiny_config), '--work-dir', str(tmp_path / 'run')]
+    assert train_tool.main([*args, '--cfg-options', 'optim_wrapper.optimizer.lr=1e30']) == 1
+    said = capfd.readouterr().err
+    line = said.strip().splitlines()[-1]
+    assert line.startswith('train: ') and 'at step 2 (epoch 1)' in line
+    assert 'no checkpoint was saved yet' in line and 'Traceback' not in said
+    log = next((tmp_path / 'run').glob('*/*.log')).read_text()
+    assert 'FloatingPointError: ' in log and 'Traceback' in log  # the log file has it all
+
+
+def test_bad_weights_are_refused_by_the_test_tool(trained, test_tool, tmp_path, capfd):
+    config, run = trained
+    saved = torch.load(run / 'iter_4.pth', weights_only=False)
+    saved['state_dict']['backbone.conv1.weight'][0] = float('nan')
+    torch.save(saved, tmp_path / 'nan.pth')
+    args = [str(config), str(tmp_path / 'nan.pth'), '--work-dir', str(tmp_path)]
+    assert test_tool.main(args) == 1
+    assert 'nan.pth holds NaN or infinity in 1 tensors (backbone.conv1.weight)' in last_line(capfd)
+
+
+def test_resuming_takes_the_newest_whole_checkpoint(trained, train_tool, tmp_path, capfd):
+    config, run = trained
+    shutil.copytree(run, tmp_path / 'copy')
+    newest = tmp_path / 'copy' / 'iter_4.pth'
+    newest.write_bytes(newest.read_bytes()[:5000])
+    args = [str(config), '--work-dir', str(tmp_path / 'copy'), '--resume']
+    assert train_tool.main(args) == 0
+    said = ''.join(capfd.readouterr())
+    assert f'going on from {tmp_path}/copy/iter_2.pth' in said
+    assert torch.load(newest, weights_only=False)['meta']['iter'] == 4
+
+
+def test_a_checkpoint_with_code_is_refused_unless_trusted(trained, test_tool, tmp_path, capfd):
+    config, run = trained
+    saved = torch.load(run / 'iter_4.pth', weights_only=False)
+    torch.save({**saved, 'extra': nn.Linear(1, 1)}, tmp_path / 'more.pth')
+    args = [str(config), str(tmp_path / 'more.pth'), '--work-dir', str(tmp_path)]
+    assert test_tool.main(args) == 1
+    assert 'more.pth holds more than weights: reading it would call ' in last_line(capfd)
+    assert test_tool.main([*args, '--trust']) == 0
+
+
+def test_an_init_cfg_that_loads_nothing_ends_before_training(digits, train_tool, tmp_path, capfd):
+    torch.save({'backbone.conv1.weight': torch.ones(8, 3, 7, 7)}, tmp_path / 'plain.pth')
+    extra = (
+        "\nmodel['backbone']['init_cfg'] = dict(_delete_=True, type='Pretrained', "
+        f"checkpoint='{tmp_path}/plain.pth')\n"
+    )
+    config = write_config(tmp_path, digits, extra=extra)
+    assert train_tool.main([str(config), '--work-dir', str(tmp_path / 'run')]) == 1
+    line = last_line(capfd)
+    assert "plain.pth would be loaded. Its keys would fit without 'backbone.' in front" in line
+    assert "prefix='backbone.'" in line
 
 
 def test_predictions_are_plain_data(trained, test_tool, tmp_path):

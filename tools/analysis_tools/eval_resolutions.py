@@ -14,10 +14,12 @@ import json
 import sys
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 from mmattn.analysis import resolutions
-from mmattn.cli.command_line import explain
+from mmattn.cli.failures import end_run
+from mmattn.core.checkpoint import guarded_loading
+from mmattn.core.config import read_config
 from mmattn.core.hosts import require_host
 
 
@@ -32,6 +34,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     add('--metric', help='which metric to plot; default: the first of the evaluation')
     add('--name', help='name of the curve; default: that of the config')
     add('--compare', nargs='*', default=[], metavar='JSON', help='earlier results to draw as well')
+    add('--trust', action='store_true', help='read a checkpoint that holds more than weights')
     add('--out', help='default: work_dirs/resolutions/NAME')
     add('--cfg-options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE')
     args = parser.parse_args(argv)
@@ -50,19 +53,15 @@ def main(argv=None) -> int:
         name = args.name or Path(args.config).stem
         out = Path(args.out or f'work_dirs/resolutions/{name}')
         curves = dict(resolutions.read_curve(file) for file in args.compare)
-        cfg = Config.fromfile(args.config)
+        cfg = read_config(args.config)
         cfg.merge_from_dict(args.cfg_options)
-        results = resolutions.evaluate(
-            cfg, args.checkpoint, sorted(set(args.sizes)), str(out) + '_runs'
-        )
+        with guarded_loading(args.trust):
+            results = resolutions.evaluate(
+                cfg, args.checkpoint, sorted(set(args.sizes)), str(out) + '_runs'
+            )
         metric = resolutions.choose_metric(results, args.metric)
-    except Exception as error:
-        ours = isinstance(error, ValueError | ImportError | OSError)
-        sentence = str(error) if ours else explain(error)
-        if sentence is None:
-            raise
-        print(f'eval_resolutions: {sentence}', file=sys.stderr)
-        return 2
+    except (Exception, KeyboardInterrupt) as error:
+        return end_run('eval_resolutions', error, code=2)
     summary = resolutions.summarise(results, metric)
     out.parent.mkdir(parents=True, exist_ok=True)
     values = dict(name=name, metric=metric, summary=summary, results=results)

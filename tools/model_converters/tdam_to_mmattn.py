@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from mmattn.backbones import TDResNet
+from mmattn.core.checkpoint import find_state, load_checkpoint
 
 SHOWN = 12
 DEPTHS = {  # (blocks of the four stages, convolutions of a block)
@@ -31,24 +32,6 @@ DEPTHS = {  # (blocks of the four stages, convolutions of a block)
 # the authors' searchlight -> ours; both attentions have a module Ug_mlp
 JOINT = {'Ug_top_mlp.0': 'top', 'Ug_bottom_mlp.0': 'bottom', 'Ug_mlp.0': 'out'}
 TOP = {'Ug_mlp.0': 'top', 'Ug_mlp.2': 'out'}
-
-
-def find_state(checkpoint) -> dict:
-    """The state dict in a checkpoint, without the prefixes of wrappers.
-
-    Raises:
-        ValueError: there is none.
-    """
-    for key in ('state_dict', 'model'):
-        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
-            checkpoint = checkpoint[key]
-            break
-    if not isinstance(checkpoint, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor)
-        for key, value in checkpoint.items()
-    ):
-        raise ValueError('checkpoint must hold a state dict of tensors (state_dict or model)')
-    return {re.sub(r'^module\.', '', key): value for key, value in checkpoint.items()}
 
 
 def read_options(state: Mapping, distance: int | None = None, steps: int | None = None) -> dict:
@@ -132,7 +115,7 @@ def convert(checkpoint, distance: int | None = None, steps: int | None = None) -
         ValueError: it holds no state dict, is no top-down ResNet, or has missing, unknown or
             misshapen keys, which are listed.
     """
-    state = find_state(checkpoint)
+    state = {re.sub(r'^module\.', '', k): v for k, v in find_state(checkpoint).items()}
     options = read_options(state, distance, steps)
     renamed = {rename(key, options['attention']): value for key, value in state.items()}
     with torch.device('meta'):
@@ -181,26 +164,12 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def read(file: str, trust: bool):
-    """What a checkpoint file holds.
-
-    Raises:
-        ValueError: it does not exist, is no checkpoint, or needs ``--trust``.
-    """
-    if not Path(file).is_file():
-        raise ValueError(f'{file} does not exist')
-    try:
-        return torch.load(file, map_location='cpu', weights_only=not trust)
-    except Exception as error:
-        advice = '' if trust else '; if it is one and you trust its origin, add --trust'
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split('. ')[0]
-        raise ValueError(f'{file} cannot be read as plain tensors ({reason}){advice}') from error
-
-
 def main(argv=None) -> int:
     args = parse_args(argv)
     try:
-        state, options = convert(read(args.source, args.trust), args.distance, args.steps)
+        state, options = convert(
+            load_checkpoint(args.source, args.trust), args.distance, args.steps
+        )
         Path(args.target).parent.mkdir(parents=True, exist_ok=True)
         with open(args.target, 'wb') as file:
             torch.save({'state_dict': state, 'meta': {'backbone': options}}, file)

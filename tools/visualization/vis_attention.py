@@ -13,10 +13,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
-
 from mmattn.analysis import loading, views
 from mmattn.analysis.gains import find_gates, watch_gates
+from mmattn.cli.failures import end_run
+from mmattn.core.checkpoint import guarded_loading
+from mmattn.core.config import read_config
 
 
 def show_gates(args):
@@ -58,7 +59,7 @@ def show_cam(args):
     pairs = [(args.config, args.checkpoint), (args.other_config or args.config, args.other)]
     shown = {path: [] for path in args.pictures}
     for config, checkpoint in pairs:
-        if Path(config).is_file() and loading.is_detector(Config.fromfile(config).model):
+        if Path(config).is_file() and loading.is_detector(read_config(config).model):
             raise ValueError(
                 f'cam shows classifiers, {config} is a detector: for what its attention does use '
                 "'gates'"
@@ -100,6 +101,9 @@ def parse_args(argv=None):
             )
         command.add_argument('pictures', nargs='+')
         command.add_argument(
+            '--trust', action='store_true', help='read checkpoints that hold more than weights'
+        )
+        command.add_argument(
             '--out-dir', default='work_dirs/vis_attention', help='where pictures go (%(default)s)'
         )
     return parser.parse_args(argv)
@@ -109,10 +113,10 @@ def main(argv=None):
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
     try:
-        args.work(args)
-    except (ValueError, OSError, ImportError) as error:
-        print(f'vis_attention: {error}', file=sys.stderr)
-        return 1
+        with guarded_loading(args.trust):
+            args.work(args)
+    except (Exception, KeyboardInterrupt) as error:
+        return end_run('vis_attention', error)
     return 0
 
 

@@ -1,0 +1,102 @@
+"""Read a config file; a ``.py`` one is a program, the others hold plain values only."""
+
+import os
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mmengine.config import Config
+from mmengine.fileio.handlers.registry_utils import file_handlers
+from mmengine.fileio.handlers.yaml_handler import YamlHandler
+
+__all__ = ['forget_pretrained', 'read_config']
+
+
+class _PlainYaml(YamlHandler):
+    """mmengine's YAML, without the tags that build objects of Python."""
+
+    def load_from_fileobj(self, file: Any, **kwargs: Any) -> Any:
+        kwargs['Loader'] = yaml.SafeLoader
+        return super().load_from_fileobj(file, **kwargs)
+
+
+@contextmanager
+def _plain_yaml() -> Iterator[None]:
+    before = {ending: file_handlers[ending] for ending in ('yaml', 'yml')}
+    file_handlers.update(dict.fromkeys(before, _PlainYaml()))
+    try:
+        yield
+    finally:
+        file_handlers.update(before)
+
+
+def read_config(path: str | os.PathLike) -> Config:
+    """Read a config with its bases, as ``Config.fromfile`` does.
+
+    Args:
+        path: A ``.py`` file, which is run as the program it is, or a YAML or JSON file, of which
+            only plain values are taken.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no config; names the file and the reason.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'config: {path} does not exist (looked from {Path.cwd()})')
+    try:
+        with _plain_yaml():
+            return Config.fromfile(os.fspath(path))
+    except yaml.constructor.ConstructorError as error:
+        mark = f' in line {error.problem_mark.line + 1}' if error.problem_mark else ''
+        raise ValueError(
+            f'config: {path} must hold plain values, got a tag{mark} that builds an object of '
+            f'Python ({error.problem})'
+        ) from error
+    except yaml.YAMLError as error:
+        raise ValueError(f'config: {path} cannot be read: {error}') from error
+    except (SyntaxError, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f'config: {path} cannot be read: {error}') from error
+
+
+def forget_pretrained(cfg: Any) -> list[str]:
+    """Drop, in place, every checkpoint a config's network starts from: another one is loaded.
+
+    Args:
+        cfg: A config, or a part of one. ``init_cfg`` of type ``Pretrained`` (also in a list of
+            rules, of which the others stay) and ``pretrained=`` go.
+
+    Returns:
+        What was dropped.
+    """
+    dropped: list[str] = []
+    if isinstance(cfg, Config):
+        cfg = cfg._cfg_dict
+    if isinstance(cfg, MutableMapping):
+        rules = cfg.get('init_cfg')
+        if _is_pretrained(rules):
+            dropped.append(str(rules.get('checkpoint')))
+            cfg['init_cfg'] = None
+        elif isinstance(rules, list | tuple):
+            dropped += [str(rule.get('checkpoint')) for rule in rules if _is_pretrained(rule)]
+            kept = [rule for rule in rules if not _is_pretrained(rule)]
+            if len(kept) < len(rules):
+                cfg['init_cfg'] = kept or None
+        if cfg.get('pretrained'):
+            dropped.append(str(cfg['pretrained']))
+            cfg['pretrained'] = False if cfg['pretrained'] is True else None
+        parts = list(cfg.values())
+    else:
+        parts = cfg if isinstance(cfg, list | tuple) else []
+    for part in parts:
+        dropped += forget_pretrained(part)
+    return dropped
+
+
+def _is_pretrained(rule: Any) -> bool:
+    if not isinstance(rule, MutableMapping):
+        return False
+    kind = rule.get('type')
+    name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
+    return name.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')
