@@ -89,7 +89,8 @@ METHODS = (
         'C3 to C5',
         'ssia/faster-rcnn_r50-ssia_fpn_1x_coco',
         'mini-ImageNet top-1 82.31 (79.59) %',
-        "[a sixteenth of CIFAR-10](docs/ssia.md) top-1 39.083 (47.680), at twice the paper's weights",
+        '[a sixteenth of CIFAR-10](docs/ssia.md) top-1 39.083 (47.680), at twice '
+        "the paper's weights",
     ),
     Method(
         'SE',
