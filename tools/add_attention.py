@@ -20,6 +20,7 @@ from mmattn.core.checkpoint import guarded_loading
 from mmattn.core.text import write_text
 from mmattn.insertion import (
     add_attention,
+    is_lazy,
     largest_difference,
     leaf_text,
     method_list,
@@ -80,7 +81,10 @@ def add(args: argparse.Namespace) -> None:
         **args.options,
     )
     print(report(new))
-    text = leaf_text(args.config, plain, new, args.out)
+    if is_lazy(args.config):
+        text = new.pretty_text  # mmengine gives such a config no leaf with _base_
+    else:
+        text = leaf_text(args.config, plain, new, args.out)
     print(f'\n{text}', end='')
     if args.out:
         Path(args.out).parent.mkdir(parents=True, exist_ok=True)

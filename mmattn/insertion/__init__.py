@@ -1,7 +1,7 @@
 """One call puts any method into any config of mmdet or mmpretrain."""
 
 from mmattn.insertion.insert import add_attention, read_config
-from mmattn.insertion.leaf import leaf_text
+from mmattn.insertion.leaf import is_lazy, leaf_text
 from mmattn.insertion.methods import method_list
 from mmattn.insertion.report import Report, report
 from mmattn.insertion.warm_start import largest_difference, start_of, warm_start
@@ -9,6 +9,7 @@ from mmattn.insertion.warm_start import largest_difference, start_of, warm_start
 __all__ = [
     'Report',
     'add_attention',
+    'is_lazy',
     'largest_difference',
     'leaf_text',
     'method_list',

@@ -8,11 +8,16 @@ from typing import NamedTuple
 
 from mmengine.config import Config
 
-__all__ = ['difference', 'leaf_text']
+__all__ = ['difference', 'is_lazy', 'leaf_text']
 
 WIDTH = 99
 _DELETE = '_delete_'
 _OWN = ('mmattn',)  # the report, which nothing reads
+
+
+def is_lazy(base: str) -> bool:
+    """Whether a config file is written in mmengine's lazy style (``read_base``, classes)."""
+    return '::' not in base and base.endswith('.py') and Config._is_lazy_import(base)
 
 
 def leaf_text(base: str, plain: Config, new: Config, out: str | Path | None = None) -> str:
@@ -27,7 +32,7 @@ def leaf_text(base: str, plain: Config, new: Config, out: str | Path | None = No
     Raises:
         ValueError: ``base`` is a config in mmengine's lazy style, which has no leaf of this kind.
     """
-    if '::' not in base and Config._is_lazy_import(base):
+    if is_lazy(base):
         raise ValueError(
             f'cfg: {base} is written in the lazy style (read_base); a leaf of a few lines needs a '
             'config with _base_'

@@ -236,6 +236,31 @@ def test_configs_that_are_none(cfg, error, sentence):
         mmattn.add_attention(cfg, 'SE')
 
 
+LAZY = """
+from mmdet.models.backbones import ResNet
+from mmdet.models.detectors import RetinaNet
+from mmdet.models.necks import FPN
+
+default_scope = 'mmdet'
+model = dict(
+    type=RetinaNet,
+    backbone=dict(type=ResNet, depth=18, base_channels=16, stem_channels=16),
+    neck=dict(type=FPN, in_channels=[16, 32, 64, 128], out_channels=32, num_outs=4),
+)
+"""
+
+
+def test_a_config_in_the_lazy_style(tmp_path):
+    (tmp_path / 'lazy.py').write_text(LAZY)
+    new = mmattn.add_attention(tmp_path / 'lazy.py', ['CBAM', 'AWFPN', 'SSIA'])
+    new.dump(tmp_path / 'dumped.py')
+    again = Config.fromfile(tmp_path / 'dumped.py').model
+    assert again.type == 'mmattn.SSIA' and again.taps == (0, 1, 2, 3)
+    assert again.model.type == 'mmdet.models.detectors.RetinaNet'
+    assert again.model.backbone.type == 'mmattn.AttentionResNet'
+    assert again.model.neck.type == 'mmattn.AWFPN'
+
+
 def test_the_report_is_a_table_and_survives(tmp_path):
     new = mmattn.add_attention(narrow('faster_rcnn'), dict(type='mmattn.SE'), init='identity')
     text = str(new.mmattn)
