@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from mmattn.cli.failures import end_run
 from mmattn.core.checkpoint import guarded_loading
 from mmattn.core.config import read_config
+from mmattn.core.text import write_text
 from mmattn.deploy import fuse
 from mmattn.localization.annotations import FORMATS, load_annotations, read_synsets
 from mmattn.localization.api import evaluate, show, table
@@ -240,7 +241,7 @@ def start_processes(args: argparse.Namespace) -> None:
         )
 
 
-def report_problems(annotations: AnnotationSet, allow: bool, work_dir: str) -> None:
+def report_problems(annotations: AnnotationSet, allow: bool, work_dir: str, what: str) -> None:
     """Print mismatches and list all in a file; they end the run unless they are allowed."""
     counts = annotations.problem_counts()
     if not counts:
@@ -251,15 +252,14 @@ def report_problems(annotations: AnnotationSet, allow: bool, work_dir: str) -> N
         print(f'{count} x {kind}: {shown}{" ..." if count > 3 else ""}', file=sys.stderr)
     file = Path(work_dir) / 'problems.txt'
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
         lines = [f'{p.kind}\t{p.key}\t{p.detail}\n' for p in annotations.problems]
-        file.write_text(''.join(lines), encoding='utf-8')
+        write_text(file, ''.join(lines))
     except OSError as error:
         raise ValueError(f'work dir {work_dir} cannot be written: {error}') from error
     if not allow:
         listed = ', '.join(f'{count} x {kind}' for kind, count in counts.items())
         raise ValueError(
-            f'annotations and pictures do not match ({listed}; all in {file}); mend them, or pass '
+            f'{what} do not match ({listed}; all in {file}); correct them, or pass '
             '--allow-missing to evaluate the rest'
         )
 
@@ -309,7 +309,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             classifier.classes,
         )
         if get_dist_info()[0] == 0 or not args.allow_missing:
-            report_problems(annotations, args.allow_missing, work_dir)
+            what = f'{args.annotations} and {args.images}'
+            report_problems(annotations, args.allow_missing, work_dir, what)
         world = get_dist_info()[1]
         start = ['python'] if world == 1 else ['torchrun', f'--nproc-per-node={world}']
         command = shlex.join([*start, 'tools/localize.py', *(argv or sys.argv[1:])])

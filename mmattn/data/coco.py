@@ -10,7 +10,7 @@ from typing import Any
 from mmattn.core.names import closest, shorten
 from mmattn.core.text import read_json
 from mmattn.data.entries import Entry, Source
-from mmattn.data.fields import COCO, LOCALIZATION, Fault, read_fields
+from mmattn.data.fields import COCO, LOCALIZATION, EntryReader, Fault
 from mmattn.data.values import show
 
 __all__ = ['Coco', 'coco_entries', 'read_coco']
@@ -77,15 +77,16 @@ def _starts_with_bom(path: str) -> bool:
 def _all_faults(groups: dict, readers: Set[str]) -> Iterator[tuple[str, int, str, str]]:
     known = {}
     for group, fields in COCO.items():
+        read = EntryReader(fields, readers)
         ids: dict[Any, int] = {}
         for index, entry in enumerate(groups[group]):
-            _, bad = read_fields(entry, fields, readers)
+            values, bad = read(entry)
             for field, text in bad:
                 yield group, index, field, text
-            if not bad and 'id' in entry:
-                first = ids.setdefault(entry['id'], index)
-                if first != index:
-                    yield group, index, 'id', f'has the id {entry["id"]} of {group}[{first}] too'
+            number = values.get('id')
+            first = index if number is None else ids.setdefault(number, index)
+            if first != index:
+                yield group, index, 'id', f'has the id {number} of {group}[{first}] too'
         known[group] = ids
     yield from _name_faults(groups['categories'])
     categories = known['categories']

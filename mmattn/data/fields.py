@@ -9,6 +9,7 @@ there. Nothing is said of a field that no reader in use looks at.
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from mmattn.core.names import did_you_mean
@@ -39,6 +40,7 @@ __all__ = [
     'COCO',
     'CUB',
     'EVALUATOR',
+    'EntryReader',
     'Fault',
     'Field',
     'KAGGLE',
@@ -48,7 +50,6 @@ __all__ = [
     'MASKS',
     'VOC',
     'WSOL',
-    'read_fields',
 ]
 
 LOADER = 'loader'  # the data set of mmdet
@@ -98,41 +99,53 @@ class Field:
     null: bool = False
 
 
-def read_fields(
-    entry: Any, fields: tuple[Field, ...], readers: Set[str]
-) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Read the fields of an entry.
+class EntryReader:
+    """Reads the fields of entries that some readers look at.
 
     Args:
-        entry: A mapping of names to values; anything else is one fault.
-        fields: The layout's table.
+        fields: The table of the layout.
         readers: Who reads the file now.
-
-    Returns:
-        The good values by name, and what is wrong as ``(field name, phrase)``.
     """
-    if not isinstance(entry, Mapping):
-        text = f'must be an object with fields such as {fields[0].name!r}, got {show(entry)}'
-        return {}, [('', text)]
-    values, faults = {}, []
-    for field in fields:
-        needed = not readers.isdisjoint(field.needed_by)
-        if not needed and readers.isdisjoint(field.read_by):
-            continue
-        if field.name not in entry:
-            if needed:
-                hint = did_you_mean(field.name, map(str, entry), sep='; ')
-                faults.append((field.name, f'has no {field.name!r}{hint}'))
-            continue
-        value = entry[field.name]
-        if value is None and field.null and not needed:
-            continue
-        try:
-            values[field.name] = field.kind.read(value)
-        except (ValueError, TypeError, OverflowError):
-            text = f'{field.name} must be {field.kind.allowed}, got {show(value)}'
-            faults.append((field.name, text))
-    return values, faults
+
+    def __init__(self, fields: tuple[Field, ...], readers: Set[str]) -> None:
+        self._fields = [
+            (field, field.name, field.kind.read, needed)
+            for field in fields
+            for needed in [not readers.isdisjoint(field.needed_by)]
+            if needed or not readers.isdisjoint(field.read_by)
+        ]
+
+    def __call__(self, entry: Any) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+        """Read one entry.
+
+        Args:
+            entry: A mapping of names to values; anything else is one fault.
+
+        Returns:
+            The good values by name, and what is wrong as ``(field name, phrase)``.
+        """
+        if not isinstance(entry, Mapping):
+            name = self._fields[0][1]
+            return {}, [('', f'must be an object with fields such as {name!r}, got {show(entry)}')]
+        values, faults = {}, []
+        for field, name, read, needed in self._fields:
+            if name not in entry:
+                if needed:
+                    faults.append((name, _absent(name, tuple(map(str, entry)))))
+                continue
+            value = entry[name]
+            if value is None and field.null and not needed:
+                continue
+            try:
+                values[name] = read(value)
+            except (ValueError, TypeError, OverflowError):
+                faults.append((name, f'{name} must be {field.kind.allowed}, got {show(value)}'))
+        return values, faults
+
+
+@lru_cache(1024)
+def _absent(name: str, names: tuple[str, ...]) -> str:
+    return f'has no {name!r}{did_you_mean(name, names, sep="; ")}'
 
 
 _EVERYONE = (LOADER, EVALUATOR, LOCALIZATION)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from mmattn.core.names import shorten
@@ -13,7 +14,7 @@ from mmattn.data.sizes import LARGEST, ImageSize, loaded_size, measure, show_siz
 __all__ = ['Layout']
 
 _MAX_DECODED = 1000  # beyond it, images spread evenly over the data set
-_MAX_MEASURED = 20_000
+_MAX_MEASURED = 10_000
 _FEW = 0.01  # share of images of another size up to which a run is not refused
 
 
@@ -115,7 +116,10 @@ class Layout:
         if not missing:
             return
         folder, name = os.path.split(missing[0])
-        said = f'{self.where}: {len(missing)} of {len(paths)} images are missing: {name} is '
+        said = (
+            f'{self.where}: {len(missing)} of the {len(paths)} images of {self.ann_file} are '
+            f'missing: {name} is '
+        )
         if not os.path.isdir(folder or '.'):
             said += f'not there, nor is its folder {folder}'
         else:
@@ -137,8 +141,10 @@ class Layout:
         if self.steps and loading is None:
             return []
         looked_at, other, large = 0, [], []
-        for ann_file, path, annotated in listed[:: max(len(listed) // _MAX_MEASURED, 1)]:
-            size = measure(path)
+        listed = listed[:: max(len(listed) // _MAX_MEASURED, 1)]
+        with ThreadPoolExecutor(8) as pool:  # disks are slow
+            sizes = list(pool.map(measure, [path for _, path, _ in listed]))
+        for (ann_file, path, annotated), size in zip(listed, sizes):
             if size is None:
                 continue
             looked_at += 1

@@ -12,7 +12,7 @@ from mmengine.logging import print_log
 from mmattn.core.names import did_you_mean
 from mmattn.core.text import read_json, read_lines, read_text
 from mmattn.data.entries import Entry, Source
-from mmattn.data.fields import BOXES, CUB, KAGGLE, LOCALIZATION, WSOL, read_fields
+from mmattn.data.fields import BOXES, CUB, KAGGLE, LOCALIZATION, WSOL, EntryReader
 from mmattn.data.values import show
 
 __all__ = ['boxes_entries', 'cub_entries', 'kaggle_entries', 'wsol_entries']
@@ -29,8 +29,9 @@ def kaggle_entries(path: Path) -> Source:
         ValueError: It is not UTF-8 or not CSV, or its first line lacks a column.
     """
     entries, rest = [], []
+    read = EntryReader(KAGGLE['columns'], _READERS)
     for line, row in _csv_rows(path):
-        values, bad = read_fields(row, KAGGLE['columns'], _READERS)
+        values, bad = read(row)
         key = values.get('ImageId', f'line {line}')
         place = f'{path}: line {line}'
         if bad:
@@ -88,10 +89,10 @@ def _read_prediction(entry: Entry, text: str, place: str) -> list[str]:
             f'{place}: PredictionString must be groups of {len(fields)} words (class x0 y0 x1 '
             f'y1), got {len(words)}: {show(text)}'
         ]
-    faults = []
+    faults, read = [], EntryReader(fields, _READERS)
     for start in range(0, len(words), len(fields)):
         named = dict(zip((field.name for field in fields), words[start:]))
-        values, bad = read_fields(named, fields, _READERS)
+        values, bad = read(named)
         faults += [f'{place}: PredictionString: {text}' for _, text in bad]
         if not bad:
             name, *box = values.values()
@@ -112,6 +113,7 @@ def _rows(path: Path, table: dict, separator: str | None) -> Iterator[tuple[str,
     if not path.is_file():
         raise ValueError(f'{path} does not exist')
     fields = table[path.name]
+    read = EntryReader(fields, _READERS)
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
             continue
@@ -126,7 +128,7 @@ def _rows(path: Path, table: dict, separator: str | None) -> Iterator[tuple[str,
             yield place, {}, f'{place}: must hold {wanted}, got {show(line)}'
             continue
         named = {field.name: word.strip() for field, word in zip(fields, words)}
-        values, bad = read_fields(named, fields, _READERS)
+        values, bad = read(named)
         yield place, values, f'{place}: {bad[0][1]}' if bad else ''
 
 
@@ -243,8 +245,9 @@ def boxes_entries(path: Path) -> Source:
     if not isinstance(content, list):
         raise ValueError(f'{path} must hold a list of entries, got {show(content)}')
     entries, rest = [], []
+    read = EntryReader(BOXES['entries'], _READERS)
     for index, item in enumerate(content):
-        values, bad = read_fields(item, BOXES['entries'], _READERS)
+        values, bad = read(item)
         faults = [f'{path}: entry {index}: {text}' for _, text in bad]
         if 'file' not in values:
             rest += [(f'entry {index}', text) for text in faults]

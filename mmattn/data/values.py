@@ -1,6 +1,5 @@
 """Types and ranges of the values in annotation files."""
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,25 +35,22 @@ def show(value: Any) -> str:
     return kinds.get(type(value), '') + text
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError
-    return value
+def _is_number(value: Any) -> bool:
+    return type(value) is float or type(value) is int  # no bool
 
 
 def _whole(low: int, high: int) -> Callable[[Any], int]:
     def read(value: Any) -> int:
-        number = _number(value)
-        if number != int(number) or not low <= number <= high:
+        if not _is_number(value) or not low <= value <= high or value != int(value):
             raise ValueError
-        return int(number)
+        return int(value)
 
     return read
 
 
 def _between(low: float, high: float) -> Callable[[Any], float]:
     def read(value: Any) -> float:
-        if not low <= _number(value) <= high:
+        if not _is_number(value) or not low <= value <= high:  # no NaN either
             raise ValueError
         return value
 
@@ -68,7 +64,7 @@ def _text(value: Any) -> str:
 
 
 def _flag(value: Any) -> int:
-    if value not in (0, 1) or not isinstance(value, int | float):
+    if not isinstance(value, int | float) or value not in (0, 1):
         raise ValueError
     return int(value)
 
@@ -81,7 +77,7 @@ def _corners(value: Any) -> tuple:
 
 def _xywh(value: Any) -> tuple:
     box = _corners(value)
-    if min(box[2:]) < 0:
+    if box[2] < 0 or box[3] < 0:
         raise ValueError
     return box
 

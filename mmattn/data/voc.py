@@ -4,11 +4,12 @@ import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Set
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from mmattn.data.entries import Entry, Source
-from mmattn.data.fields import LOCALIZATION, VOC, Fault, read_fields
+from mmattn.data.fields import LOCALIZATION, VOC, EntryReader, Fault
 
 __all__ = ['VocFile', 'VocObject', 'ilsvrc_entries', 'read_voc']
 
@@ -57,7 +58,7 @@ def read_voc(path: str | os.PathLike, readers: Set[str]) -> VocFile:
         texts: dict[str, str] = {}
         for child in element:
             texts.setdefault(child.tag, child.text or '')
-        values, bad = read_fields(texts, VOC[table], readers)
+        values, bad = _reader(table, frozenset(readers))(texts)
         faults.extend(Fault(str(path), place, name, text) for name, text in bad)
         return values
 
@@ -75,6 +76,11 @@ def read_voc(path: str | os.PathLike, readers: Set[str]) -> VocFile:
             objects.append(VocObject(name, tuple(corners[corner] for corner in CORNERS)))
     known = (sides['height'], sides['width']) if len(sides) == 2 else None
     return VocFile(str(path), known, objects, faults)
+
+
+@lru_cache
+def _reader(table: str, readers: frozenset[str]) -> EntryReader:
+    return EntryReader(VOC[table], readers)
 
 
 def ilsvrc_entries(path: str | os.PathLike) -> Source:

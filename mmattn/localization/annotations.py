@@ -22,7 +22,7 @@ from pathlib import Path
 from mmattn.data.coco import coco_entries
 from mmattn.data.tables import boxes_entries, cub_entries, kaggle_entries, wsol_entries
 from mmattn.data.voc import ilsvrc_entries
-from mmattn.localization.class_names import find_synsets, read_synsets
+from mmattn.localization.class_names import find_labels, find_synsets, read_synsets
 from mmattn.localization.matching import match
 from mmattn.localization.structures import AnnotationSet
 
@@ -106,4 +106,8 @@ def load_annotations(
     except ValueError as error:
         raise ValueError(f'annotations: {error}') from error
     listed = find_synsets(path, synsets)
-    return match(source, Path(images), listed, num_classes, tuple(classes))
+    try:
+        labels, names = find_labels(source, listed, num_classes, classes)
+    except ValueError as error:
+        raise ValueError(f'annotations: {path}: {error}') from error
+    return match(source, Path(images), labels, names)

@@ -78,7 +78,7 @@ def find_labels(
     synsets: Synsets | None,
     num_classes: int | None,
     known: Sequence[str] = (),
-) -> tuple[dict[Any, int] | None, tuple[str, ...]]:
+) -> tuple[dict[Any, int], tuple[str, ...]]:
     """Find the classifier's label of each class that the annotations name.
 
     Args:
@@ -88,7 +88,7 @@ def find_labels(
         known: Their names, where the classifier knows them.
 
     Returns:
-        ``({class in an entry: label}, or None where entries hold labels, class names)``.
+        ``({class in an entry: label}, class names)``.
 
     Raises:
         ValueError: The classes of the annotations are not those of the classifier, or their

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from mmattn.data.entries import Entry, Source
 from mmattn.data.folders import ImageIndex
 from mmattn.data.sizes import ImageSize, choose_frame, measure, show_size
-from mmattn.localization.class_names import Synsets, find_labels
 from mmattn.localization.structures import AnnotationSet, Picture, Problem
 
 __all__ = ['match']
@@ -20,8 +20,7 @@ _SLACK = 1.0  # pixels: benchmarks count the last pixel as inside or as outside
 def match(
     source: Source,
     images: Path,
-    synsets: Synsets | None = None,
-    num_classes: int | None = None,
+    labels: dict[Any, int],
     classes: tuple[str, ...] = (),
 ) -> AnnotationSet:
     """Turn a source's entries into images to evaluate.
@@ -29,18 +28,16 @@ def match(
     Args:
         source: What a reader returned.
         images: Folder of images.
-        synsets: The classes in label order, or None.
-        num_classes: Number of classes of the classifier, or None.
-        classes: Their names in label order, where the classifier knows them.
+        labels: The label of each class that entries name.
+        classes: Names of the classes in label order; may be empty.
 
     Returns:
         The images, and every mismatch.
 
     Raises:
-        ValueError: The folder has no image, or the labels cannot be known.
+        ValueError: The folder has no image.
     """
     index = ImageIndex(images)
-    labels, names = find_labels(source, synsets, num_classes, classes)
     problems = [Problem('unreadable annotation', key, text) for key, text in source.faults]
     pictures, seen, used = [], set(), set()
     found = [index.find(entry.key) for entry in source.entries]
@@ -59,7 +56,7 @@ def match(
             if file not in used:
                 name = file.relative_to(images).as_posix()
                 problems.append(Problem('image without boxes', name, 'not in the annotations'))
-    return AnnotationSet(tuple(pictures), names, tuple(problems))
+    return AnnotationSet(tuple(pictures), classes, tuple(problems))
 
 
 def _measure_all(found: list[list[Path]]) -> list[ImageSize | None]:
@@ -73,7 +70,7 @@ def _check(
     files: list[Path],
     size: ImageSize | None,
     index: ImageIndex,
-    labels: dict | None,
+    labels: dict[Any, int],
     frame: str,
 ) -> tuple[Picture | None, list[Problem]]:
     """One entry: ``(Picture or None, problems)``."""
@@ -96,7 +93,7 @@ def _check(
         text = f'{len(set(entry.names))} classes in one image; the benchmark needs one'
         return no('several classes', text)
     name = entry.names[0]
-    label = name if labels is None else labels.get(name)
+    label = labels.get(name)
     if label is None:
         return no('unknown class', f'{name!r} is not in the list of classes')
     if size is not None:
@@ -118,13 +115,14 @@ def _check_boxes(
     for box in entry.boxes:
         box = tuple(float(v) for v in box)
         if not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1]:
-            problems.append(Problem('empty box', entry.key, f'{list(box)}'))
+            text = f'box {list(box)}: x1 and y1 must be beyond x0 and y0'
+            problems.append(Problem('empty box', entry.key, text))
             continue
         if size is not None:
             height, width = size
             over = max(-box[0], -box[1], box[2] - width, box[3] - height)
             if over > _SLACK:
-                text = f'{list(box)} in an image of {width} x {height}'
+                text = f'box {list(box)} in an image of {width} x {height}'
                 problems.append(Problem('box outside the image', entry.key, text))
             box = (max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height))
             if box[2] <= box[0] or box[3] <= box[1]:

@@ -1,9 +1,7 @@
 """Each kind of bad data: the sentence names the file, what was found, and the way out."""
 
 import io
-import json
 
-import numpy as np
 import pytest
 from mmengine.config import Config, ConfigDict
 from PIL import Image
@@ -11,68 +9,7 @@ from PIL import Image
 pytest.importorskip('mmdet')
 
 from mmattn.data.checks import check_data, find_broken_images, image_paths  # noqa: E402
-
-CLASSES = ('cat', 'dog')
-
-
-def jpeg(path, size=(40, 30)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path, 'JPEG')
-
-
-def write_coco(root, change=lambda content: None):
-    """Two images, a cat and a dog."""
-    content = dict(
-        images=[dict(id=i, file_name=f'{i}.jpg', width=40, height=30) for i in (1, 2)],
-        annotations=[
-            dict(id=1, image_id=1, category_id=7, bbox=[2, 3, 10, 8], area=80, iscrowd=0),
-            dict(id=2, image_id=2, category_id=9, bbox=[5, 5, 20, 20], area=400, iscrowd=0),
-        ],
-        categories=[dict(id=7, name='cat'), dict(id=9, name='dog')],
-    )
-    change(content)
-    for i in (1, 2):
-        jpeg(root / 'images' / f'{i}.jpg')
-    (root / 'boxes.json').write_text(json.dumps(content))
-    return root
-
-
-def voc_object(name='cat', corners=(3, 4, 12, 11)):
-    box = ''.join(f'<{k}>{v}</{k}>' for k, v in zip(('xmin', 'ymin', 'xmax', 'ymax'), corners))
-    return f'<object><name>{name}</name><bndbox>{box}</bndbox></object>'
-
-
-def write_voc(root, objects=None, names=('a', 'b')):
-    """Two images, a cat and a dog; ``objects`` replaces the content of the first."""
-    contents = [objects or voc_object(), voc_object('dog')]
-    for name, content in zip(('a', 'b'), contents):
-        jpeg(root / 'JPEGImages' / f'{name}.jpg')
-        xml = root / 'Annotations' / f'{name}.xml'
-        xml.parent.mkdir(parents=True, exist_ok=True)
-        size = '<size><width>40</width><height>30</height></size>'
-        xml.write_text(f'<annotation>{size}{content}</annotation>')
-    (root / 'list.txt').write_text(''.join(f'{name}\n' for name in names))
-    return root
-
-
-def coco_cfg(root, split='train', **changes):
-    dataset = dict(
-        type='CocoDataset',
-        data_root=str(root),
-        ann_file='boxes.json',
-        data_prefix=dict(img='images/'),
-        metainfo=dict(classes=CLASSES),
-        **(dict(test_mode=True) if split != 'train' else {}),
-    )
-    dataset.update(changes)
-    loader = {f'{split}_dataloader': dict(dataset=dataset)}
-    return Config(dict(default_scope='mmdet', **loader))
-
-
-def voc_cfg(root, split='train', **changes):
-    options = dict(type='XMLDataset', ann_file='list.txt', data_prefix=dict(sub_data_root=''))
-    return coco_cfg(root, split, **{**options, **changes})
+from tests.data.sets import coco_cfg, voc_cfg, voc_object, write_coco, write_voc  # noqa: E402
 
 
 def check(cfg):
@@ -149,7 +86,7 @@ def rename(old, new):
         ),
         (
             set_value('images', 1, 'file_name', to='3.jpg'),
-            r'1 of 2 images are missing: 3\.jpg is not in .*images '
+            r'1 of the 2 images of .*boxes\.json are missing: 3\.jpg is not in .*images '
             r'\(the nearest there is 2\.jpg\); set data_root',
         ),
     ],

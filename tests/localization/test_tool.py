@@ -127,7 +127,8 @@ def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
     err = capsys.readouterr().err
     assert '1 x missing file: p2.png: no such image in the folder, the nearest is p5.png' in err
     listed = tmp_path / 'out/problems.txt'
-    assert f'match (1 x missing file, 1 x image without boxes; all in {listed}); mend' in err
+    assert f'{path} and {images} do not match (1 x missing file, 1 x image without boxes' in err
+    assert f'all in {listed}); correct them' in err
     assert listed.read_text().splitlines() == [
         'missing file\tp2.png\tno such image in the folder, the nearest is p5.png',
         'image without boxes\tmore.png\tnot in the annotations',
