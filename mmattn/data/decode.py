@@ -42,12 +42,17 @@ def read_image(
                 image = ImageOps.exif_transpose(image)
             image = _to_rgb(image)
     except Exception as error:  # decoders raise whatever they meet, struct.error among it
-        raise ValueError(f'cannot decode {path}: {error or type(error).__name__}') from error
+        raise ValueError(f'cannot decode {path}: {_reason(error)}') from error
     if size is not None and image.size[::-1] != tuple(size):
         raise ValueError(
             f'{path} is {show_size(image.size[::-1])}, the annotations say {show_size(size)}'
         )
     return image
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -116,7 +121,7 @@ def decode_problem(path: str) -> str:
     except Image.DecompressionBombError:
         return ''
     except Exception as error:  # whatever a decoder meets
-        return f'it is damaged ({error or type(error).__name__})'
+        return f'it is damaged ({_reason(error)})'
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

@@ -129,7 +129,11 @@ def _option(config: Mapping, name: str) -> Any:
         return None
     if name in config:
         return config[name]
-    for base in getattr(MODELS.get(kind), '__mro__', ()):
+    try:
+        cls = MODELS.get(kind)
+    except (KeyError, ImportError):  # the runner says so
+        return None
+    for base in getattr(cls, '__mro__', ()):
         parameters = inspect.signature(base.__init__).parameters
         if name in parameters:
             return parameters[name].default
