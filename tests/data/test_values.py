@@ -63,7 +63,6 @@ def test_kinds(kind, good, bad):
     for value in bad:
         with pytest.raises((ValueError, TypeError, OverflowError)):
             kind.read(value)
-            pytest.fail(f'{value!r} was taken')
 
 
 def test_whole_numbers_are_whole_numbers_whatever_their_type_says():
