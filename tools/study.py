@@ -53,6 +53,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar='N',
         help='rounds in which latency and training step are timed (5; 0: not timed)',
     )
+    add('--tables-only', action='store_true', help='train nothing, write what is finished')
     add('--keep-checkpoints', action='store_true', help="keep every run's tested checkpoint")
     add(
         '--cfg-options',
@@ -179,6 +180,7 @@ def carry_out(args: argparse.Namespace, command: list[str]) -> None:
         check_disk(args.work_dir, models, args.parallel, args.keep_checkpoints)
 
     with Progress(planned) as progress:
+        waiting = [] if args.tables_only else list(planned.runs())
 
         def show(running):
             ended = sum(run.finished for run in planned.runs())
@@ -188,7 +190,7 @@ def carry_out(args: argparse.Namespace, command: list[str]) -> None:
             progress(running)
 
         show.ended = 0
-        run_all(list(planned.runs()), launcher, show)
+        run_all(waiting, launcher, show)
     found = summarize(planned, costs, command)
     write_report(found, args.out)
     print((args.out / 'study.md').read_text(encoding='utf-8'))

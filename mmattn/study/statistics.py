@@ -130,7 +130,8 @@ class Comparison:
         if math.isnan(self.error):
             return f'{runs}{images}: nothing tells how much of the difference is chance'
         if self.verdict != 'no difference':
-            return self.verdict
+            alone = ', by the test images alone (one run knows nothing of the starts)'
+            return self.verdict + (alone if len(self.seeds) == 1 else '')
         seen = f'{self.visible:.{digits}f}'
         return f'no difference that {runs}{images} could show (smallest visible: {seen})'
 

@@ -169,6 +169,9 @@ def test_one_seed_has_the_chance_of_the_images_alone():
     assert math.isnan(one.starts)
     assert one.high == pytest.approx(0.1 + stats.t.ppf(0.975, 1 / (1 / 49 + 1 / 2)) * one.error)
     assert '1 run on 50 images' in one.words()
+    method = Scores({4: 1.6}, {4: np.array([1.5, 1.7, 1.6])})
+    one = compare(plain, {'m': method}, 50)['m']
+    assert one.words().startswith('better, by the test images alone')
 
 
 def test_a_figure_without_images_has_the_chance_of_the_starts_alone():

@@ -62,6 +62,11 @@ def test_a_study_from_the_command_to_the_page(config, tmp_path, launcher, capsys
     assert len((out / 'study.csv').read_text().splitlines()) == 1 + 3
     page = (out / 'report.html').read_text()
     assert 'ECA-init-identity' in page
+    launcher.started.clear()
+    (out / 'study.md').unlink()
+    assert run(config, tmp_path, '--tables-only', *words[:-2], '5', *words[-2:]) == 0
+    assert launcher.started == []  # seed 5 waits
+    assert '**Unfinished: 3 runs are to come' in (out / 'study.md').read_text()
     assert 'data:image/png;base64,' in page  # the learning curves
     assert not re.search(r'(src|href)="http', page)
     assert not list(out.glob('runs/**/*.pth'))  # the disk is not filled
