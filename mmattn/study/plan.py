@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from mmattn.core.checkpoint import compare
+from mmattn.core.checkpoint import compare, load_checkpoint
 from mmattn.insertion import add_attention
 from mmattn.insertion.insert import read_config
 from mmattn.insertion.methods import METHODS
@@ -269,9 +268,9 @@ def check_checkpoint(cfg: Config, path: str) -> str:
     if not Path(path).is_file():
         raise FileNotFoundError(f'--checkpoint: {path} does not exist')
     try:
-        content = torch.load(path, map_location='cpu', weights_only=False)
-    except Exception as error:  # a damaged file may raise anything
-        raise ValueError(f'--checkpoint: {path} cannot be read ({error})') from error
+        content = load_checkpoint(path)
+    except ValueError as error:
+        raise ValueError(f'--checkpoint: {error}') from error
     init_default_scope(cfg.get('default_scope') or 'mmengine')
     report = compare(MODELS.build(cfg.model), content)
     lost = len(report.missing) + len(report.mismatched)

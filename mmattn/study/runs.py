@@ -20,7 +20,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner, find_latest_checkpoint
 
-from mmattn.core.checkpoint import LoadReportHook
+from mmattn.core.checkpoint import LoadReportHook, load_checkpoint
 from mmattn.core.text import read_json, write_text
 from mmattn.study.record import Outcome, Recorder
 from mmattn.study.settings import write_config
@@ -291,7 +291,7 @@ def _clear(folder: Path, kept: str | None) -> None:
     """Delete checkpoints; the kept one loses what only a resumed training needs."""
     for file in folder.glob('*.pth'):
         if kept and file.name == Path(kept).name:
-            content = torch.load(file, map_location='cpu', weights_only=False)
+            content = load_checkpoint(file)
             temporary = folder / '.tested'
             torch.save({k: content[k] for k in ('meta', 'state_dict') if k in content}, temporary)
             os.replace(temporary, folder / 'tested.pth')
