@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -23,15 +24,10 @@ from mmattn.localization.engines import (
     ScoreMapOutput,
     parameters_frozen,
 )
+from mmattn.localization.layouts import KINDS, Layout, find_layouts
 from mmattn.localization.methods import METHODS
-from mmattn.localization.targets import (
-    Visit,
-    choose,
-    find_layout,
-    linear_tail,
-    resolve,
-    visit,
-)
+from mmattn.localization.probes import linear_tail
+from mmattn.localization.targets import Visit, check_hooks, choose, read_layout, resolve, visit
 
 __all__ = ['METHODS', 'STEPS', 'ScoreMapOutput', 'ScoreMaps']
 
@@ -48,8 +44,8 @@ class ScoreMaps:
         model: Any ``nn.Module``. Frozen networks and parts under ``torch.no_grad`` work.
         method: One of :data:`METHODS`.
         target: Layer to read: module, name, pattern as ``'layer4.*'``, or a list. None chooses
-            the last map before the pooling. Several layers: each map is scaled to a maximum of
-            1, resized to the finest, and the mean is taken.
+            the last map that the pooled head sees. Several layers: each map is scaled to a
+            maximum of 1, resized to the finest, and the mean is taken.
         steps: A layer that is called T times in one forward (recurrent attention) has T maps:
             ``'last'``, their ``'mean'``, or ``'all'`` stacked in front.
         reshape: Layout of the target: None finds it, ``'nchw'``, ``'nhwc'``, ``'tokens'``, or a
@@ -62,9 +58,9 @@ class ScoreMaps:
     HiResCAM is followed by a ReLU, as Grad-CAM; CAM has no ReLU, as in its paper.
 
     Raises:
-        ValueError: Unknown method or steps; a target that gives no map (the message lists the
-            candidates); ``'cam'`` where the head is not pooling plus linear; a score that does
-            not depend on the target.
+        ValueError: Unknown method, steps or reshape; a TorchScript or compiled network; a target
+            that gives no map (the message lists the candidates); ``'cam'`` where the head is not
+            pooling plus linear; a score that does not depend on the target.
     """
 
     def __init__(
@@ -81,10 +77,16 @@ class ScoreMaps:
             raise ValueError(f'cam must be one of {", ".join(METHODS)}, got {method!r}')
         if steps not in STEPS:
             raise ValueError(f'steps must be one of {", ".join(STEPS)}, got {steps!r}')
+        if not (reshape is None or callable(reshape) or reshape in KINDS):
+            raise ValueError(
+                f'reshape must be one of {", ".join(KINDS)} or a function, got {reshape!r}'
+            )
+        check_hooks(model)
         self.model, self.method, self.target, self.steps = model, method, target, steps
         self.reshape, self.closed_form = reshape, closed_form
         self._run = (lambda x: forward(model, x)) if forward else model
         self.names: list[str] | None = None  # target layers, known after the first batch
+        self._layouts: dict[str, Layout] = {}
         self._engine: ClosedForm | GradientEngine | None = None
         self._inside: ExitStack | None = None  # what leaving the context takes back
 
@@ -115,8 +117,8 @@ class ScoreMaps:
         x = x[:1]
         visits, logits = visit(self.model, self._run, x)
         _check_logits(logits)
-        self.names = self._choose_names(x, visits)
-        weight = self._linear_weight(x, visits)
+        self.names, self._layouts = self._choose(x, visits)
+        weight = self._linear_weight(x)
         if self.method == 'cam' and weight is None:
             raise ValueError(
                 f'cam needs global average pooling and one linear layer right after '
@@ -125,7 +127,9 @@ class ScoreMaps:
         modules = {name: self.model.get_submodule(name) for name in self.names}
         if weight is not None and (self.closed_form or self.method == 'cam'):
             module = modules[self.names[0]]
-            self._engine = ClosedForm(self._run, module, weight, self.method, self._to_maps)
+            self._engine = ClosedForm(
+                self._run, self.names[0], module, weight, self.method, self._to_maps
+            )
         else:
             calls = {v.name: v.calls for v in visits}
             self._engine = GradientEngine(
@@ -133,25 +137,40 @@ class ScoreMaps:
             )
         return self
 
-    def _choose_names(self, x: Tensor, visits: list[Visit]) -> list[str]:
+    def _choose(self, x: Tensor, visits: list[Visit]) -> tuple[list[str], dict[str, Layout]]:
+        """Names of the target layers, and their layouts where no function reads them."""
         if callable(self.reshape):
             if self.target is None:
                 raise ValueError('reshape is a function, so name the target layer it belongs to')
-            if isinstance(self.target, str):
-                return [self.target]  # what it returns need not look like a map
+            if isinstance(self.target, str):  # what it returns need not look like a map
+                return [self.target], {}
+            return resolve(self.model, self.target, visits), {}
+        if self.reshape is not None:
+            visits = [
+                replace(v, layouts=kept)
+                for v in visits
+                if (kept := tuple(layout for layout in v.layouts if layout.kind == self.reshape))
+            ]
         if self.target is None:
-            return [choose(self.model, self._run, x, visits)]
-        return resolve(self.model, self.target, visits)
+            chosen = choose(self.model, self._run, x, visits)
+            return [chosen.name], {chosen.name: chosen.layout}
+        names = resolve(self.model, self.target, visits)
+        by_name = {v.name: v for v in visits}
+        for name in names:
+            if len(by_name[name].layouts) > 1:
+                found = read_layout(self.model, self._run, x, by_name[name])
+                by_name[name] = found or by_name[name]
+        return names, {name: by_name[name].layout for name in names}
 
-    def _linear_weight(self, x: Tensor, visits: list[Visit]) -> Tensor | None:
-        """Weight of the linear layer behind the pooling, where the closed form holds."""
-        if len(self.names) != 1 or self.steps != 'last' or callable(self.reshape):
+    def _linear_weight(self, x: Tensor) -> Tensor | None:
+        """Weight of the linear layer after the pooling, where the closed form holds."""
+        name = self.names[0]
+        if len(self.names) != 1 or self.steps != 'last' or name not in self._layouts:
             return None
-        found = [v for v in visits if v.name == self.names[0]]
-        layout = find_layout(found[0].shape, x.shape[-2:], self.reshape) if found else None
-        if layout is None or layout.kind == 'tokens' and layout.prefix:
+        layout = self._layouts[name]
+        if layout.kind == 'tokens' and layout.prefix:
             return None
-        return linear_tail(self.model, self._run, x, self.names[0], layout)
+        return linear_tail(self.model, self._run, x, name, layout)
 
     def __call__(self, x: Tensor, classes: Classes) -> ScoreMapOutput:
         """Make the maps of the given classes for a batch.
@@ -171,16 +190,16 @@ class ScoreMaps:
                 self.prepare(x)
             return self._engine(x, classes)
 
-    def _to_maps(self, tensor: Tensor, x: Tensor) -> Tensor:
+    def _to_maps(self, name: str, tensor: Tensor, x: Tensor) -> Tensor:
         if callable(self.reshape):
             return self.reshape(tensor)
-        layout = find_layout(tensor.shape, x.shape[-2:], self.reshape)
-        if layout is None:
+        layouts = find_layouts(tensor.shape, x.shape[-2:], self._layouts[name].kind)
+        if not layouts:
             raise ValueError(
-                f'a target of shape {tuple(tensor.shape)} is no map of a '
-                f'{x.shape[-2]} x {x.shape[-1]} input; give reshape a function'
+                f'the output of target layer {name!r} has shape {tuple(tensor.shape)}, which is '
+                f'no map of a {x.shape[-2]} x {x.shape[-1]} input; give reshape a function'
             )
-        return layout.to_maps(tensor)
+        return layouts[0].to_maps(tensor)
 
     def _check_open(self) -> None:
         if self._inside is None:

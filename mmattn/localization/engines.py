@@ -14,15 +14,16 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from mmattn.core.modes import hooks
+from mmattn.localization.layouts import last_tensor, replace_last
 from mmattn.localization.methods import weigh
-from mmattn.localization.targets import last_tensor, replace_last
+from mmattn.localization.probes import RecordEverything
 
 __all__ = ['Classes', 'ClosedForm', 'GradientEngine', 'ScoreMapOutput', 'parameters_frozen']
 
 Classes = Tensor | Callable[[Tensor], Tensor]
+ToMaps = Callable[[str, Tensor, Tensor], Tensor]
 
 
 class ScoreMapOutput(NamedTuple):
@@ -54,21 +55,23 @@ class ClosedForm:
 
     Args:
         run: ``run(x) -> logits``.
+        name: The target layer's name.
         module: The target layer.
         weight: Weight of the linear layer, ``(classes, C)``.
         method: One of :data:`~mmattn.localization.methods.METHODS`.
-        to_maps: Brings the layer's output for an input ``x`` into ``(N, C, h, w)``.
+        to_maps: ``to_maps(name, output, x)`` brings the output for an input into ``(N, C, h, w)``.
     """
 
     def __init__(
         self,
         run: Callable[[Tensor], Tensor],
+        name: str,
         module: nn.Module,
         weight: Tensor,
         method: str,
-        to_maps: Callable[[Tensor, Tensor], Tensor],
+        to_maps: ToMaps,
     ) -> None:
-        self._run, self._module, self._weight = run, module, weight
+        self._run, self._name, self._module, self._weight = run, name, module, weight
         self._method, self._to_maps = method, to_maps
 
     def __call__(self, x: Tensor, classes: Classes) -> ScoreMapOutput:
@@ -82,7 +85,7 @@ class ClosedForm:
             with hooks([self._module], keep):
                 logits = self._run(x)
             classes = _class_indices(classes, logits)
-            act = _full(self._to_maps(seen['last'], x))
+            act = _activation(self._to_maps, self._name, seen['last'], x)
             grad = self._weight[classes].to(act.dtype)  # (N, K, C)
             if self._method != 'cam':
                 grad = grad / (act.shape[-2] * act.shape[-1])
@@ -99,7 +102,7 @@ class GradientEngine:
         calls: How often each is called in one forward pass, as far as known.
         method: One of :data:`~mmattn.localization.methods.METHODS`.
         steps: ``'last'``, ``'mean'`` or ``'all'`` of the maps of a layer called several times.
-        to_maps: Brings a layer's output for an input ``x`` into ``(N, C, h, w)``.
+        to_maps: ``to_maps(name, output, x)`` brings an output for an input into ``(N, C, h, w)``.
     """
 
     def __init__(
@@ -109,7 +112,7 @@ class GradientEngine:
         calls: Mapping[str, int],
         method: str,
         steps: str,
-        to_maps: Callable[[Tensor, Tensor], Tensor],
+        to_maps: ToMaps,
     ) -> None:
         self._run, self._modules, self._method = run, modules, method
         self._calls = {name: calls.get(name, 1) for name in modules}
@@ -162,7 +165,7 @@ class GradientEngine:
                 with torch.enable_grad():  # of the copy: a later in-place layer must not reach it
                     return replace_last(output, leaf.clone())
 
-            recording = _RecordEverything() if self._record_all else nullcontext()
+            recording = RecordEverything() if self._record_all else nullcontext()
             with hooks(self._modules, cut), recording:
                 logits = self._run(x)
             if self.steps != 'last' or counts == self._calls:
@@ -174,9 +177,10 @@ class GradientEngine:
         """One call's map; ``grad`` is ``(K, N, ...)`` or None."""
         if grad is None:
             raise ValueError(f'the class scores do not depend on layer {name}')
-        act = _full(self._to_maps(leaf.detach(), x))
+        act = _activation(self._to_maps, name, leaf.detach(), x)
         k, n = grad.shape[:2]
-        grad = _full(self._to_maps(grad.flatten(0, 1), x)).unflatten(0, (k, n)).transpose(0, 1)
+        grad = _full(self._to_maps(name, grad.flatten(0, 1), x))
+        grad = grad.unflatten(0, (k, n)).transpose(0, 1)
         return weigh(self._method, grad, act)
 
     def _join_steps(self, steps: list[Tensor], name: str) -> Tensor:
@@ -189,16 +193,6 @@ class GradientEngine:
         return stack if self.steps == 'all' else stack.mean(0)
 
 
-class _RecordEverything(TorchFunctionMode):
-    """Operators record for autograd inside ``torch.no_grad`` too; no flag outlives one of them."""
-
-    def __torch_function__(
-        self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        with torch.enable_grad():
-            return func(*args, **(kwargs or {}))
-
-
 def _leaf(tensor: Tensor, name: str) -> Tensor:
     if tensor.is_inference():
         raise ValueError(
@@ -206,6 +200,17 @@ def _leaf(tensor: Tensor, name: str) -> Tensor:
             'use torch.no_grad there'
         )
     return tensor if tensor.requires_grad else tensor.detach().requires_grad_()
+
+
+def _activation(to_maps: ToMaps, name: str, output: Tensor, x: Tensor) -> Tensor:
+    """A layer's output as maps, ``(N, C, h, w)``, one row for each image."""
+    maps = _full(to_maps(name, output, x))
+    if len(maps) != len(x):
+        raise ValueError(
+            f'layer {name!r} gives {len(maps)} rows for {len(x)} images, as one that works on '
+            'windows of the map: take a layer around it'
+        )
+    return maps
 
 
 def _full(tensor: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mmattn.localization.cam import METHODS, ScoreMaps
-from mmattn.localization.targets import find_layout
+from mmattn.localization.layouts import find_layouts
 from tests.localization.nets import Recurrent, Select, gap_net, mlp_net
 from tests.reference.cam_maps import slow_map
 
@@ -528,10 +528,11 @@ def test_score_that_does_not_depend_on_the_layer():
     ],
 )
 def test_layouts(shape, size, kind, grid, prefix):
-    layout = find_layout(shape, size)
+    layouts = find_layouts(shape, size)
     if kind is None:
-        assert layout is None
+        assert layouts == []
     else:
+        (layout,) = layouts
         assert (layout.kind, layout.size, layout.prefix) == (kind, grid, prefix)
         maps = layout.to_maps(torch.zeros(shape))
         assert maps.shape == (2, shape[1] if kind == 'nchw' else shape[-1], *grid)
