@@ -61,7 +61,9 @@ def load_tool(name):
 @pytest.fixture(scope='session')
 def make_digits():
     pytest.importorskip('sklearn', reason='the digit scenes need scikit-learn')
-    return load_tool('dataset_converters/make_digits.py').make_digits
+    from mmattn.data.digits import make_digits
+
+    return make_digits
 
 
 @pytest.fixture(scope='session')

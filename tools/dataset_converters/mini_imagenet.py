@@ -11,103 +11,9 @@ number of its class a line) and ``meta/classes.txt`` are written.
 """
 
 import argparse
-import csv
-import random
 import sys
-from collections import defaultdict
-from pathlib import Path
 
-SPLITS = ('train', 'val', 'test')
-SUFFIXES = ('.jpg', '.jpeg', '.png')
-
-
-def read_lists(root):
-    """Pictures by class from the three CSV files; paths below ``root``."""
-    classes = defaultdict(list)
-    for split in SPLITS:
-        file = root / f'{split}.csv'
-        with open(file, newline='') as lines:
-            rows = csv.DictReader(lines)
-            if not {'filename', 'label'} <= set(rows.fieldnames or ()):
-                raise ValueError(f'{file} must have the columns filename and label')
-            for row in rows:
-                classes[row['label']].append(f'images/{row["filename"]}')
-    missing = [path for paths in classes.values() for path in paths if not (root / path).is_file()]
-    if missing:
-        raise ValueError(
-            f'{len(missing)} listed pictures are not there, the first is {root / missing[0]}'
-        )
-    return classes
-
-
-def read_folders(root):
-    """Pictures by class from a folder a class; paths below ``root``."""
-    classes = defaultdict(list)
-    for split in SPLITS:
-        for path in sorted((root / split).glob('*/*')):
-            if path.suffix.lower() in SUFFIXES:
-                classes[path.parent.name].append(path.relative_to(root).as_posix())
-    return classes
-
-
-def split_classes(classes, val, seed):
-    """Keep a share of every class for validation.
-
-    Args:
-        classes (dict): Class to its pictures.
-        val (float): The share, between 0 and 1.
-        seed (int): The same seed gives the same split.
-
-    Returns:
-        tuple[list, list]: Lines of the training and of the validation list.
-
-    Raises:
-        ValueError: a share that leaves a class nothing to train or to validate on.
-    """
-    if not 0 < val < 1:
-        raise ValueError(f'--val must lie between 0 and 1, got {val}')
-    lines = [], []
-    for label, name in enumerate(sorted(classes)):
-        paths = sorted(classes[name])
-        kept = round(val * len(paths))
-        if not 0 < kept < len(paths):
-            raise ValueError(f'--val {val} of the {len(paths)} pictures of {name} leaves no split')
-        chosen = set(random.Random(f'{seed} {name}').sample(paths, kept))
-        for path in paths:
-            lines[path in chosen].append(f'{path} {label}\n')
-    return lines
-
-
-def convert(root, val=0.2, seed=0, report=lambda line: None):
-    """Write the lists of a mini-ImageNet folder.
-
-    Args:
-        root (str | Path): The folder.
-        val (float): Share of every class for validation.
-        seed (int): The same seed gives the same split.
-        report (Callable): Receives each line meant for the user.
-
-    Raises:
-        ValueError: ``root`` has neither layout, a listed picture is missing, ``val`` out of range.
-    """
-    root = Path(root)
-    if all((root / f'{split}.csv').is_file() for split in SPLITS):
-        classes = read_lists(root)
-    else:
-        classes = read_folders(root)
-    if not classes:
-        raise ValueError(
-            f'{root} must hold train.csv, val.csv, test.csv and images/, '
-            'or the folders train/, val/, test/ with a folder a class'
-        )
-    if len(classes) != 100:
-        report(f'note: {len(classes)} classes, the whole of mini-ImageNet has 100')
-    lists = dict(zip(('train', 'val'), split_classes(classes, val, seed)))
-    lists['classes'] = [f'{name}\n' for name in sorted(classes)]
-    (root / 'meta').mkdir(exist_ok=True)
-    for name, lines in lists.items():
-        (root / 'meta' / f'{name}.txt').write_text(''.join(lines))
-    report(f'{root / "meta"}: {len(lists["train"])} pictures to train, {len(lists["val"])} to val')
+from mmattn.data.mini_imagenet import split_mini_imagenet
 
 
 def main(argv=None):
@@ -120,7 +26,7 @@ def main(argv=None):
     parser.add_argument('--seed', type=int, default=0, help='same seed, same split (%(default)s)')
     args = parser.parse_args(argv)
     try:
-        convert(args.root, args.val, args.seed, report=print)
+        split_mini_imagenet(args.root, args.val, args.seed, report=print)
     except (ValueError, OSError) as error:
         print(f'mini_imagenet: {error}', file=sys.stderr)
         return 1

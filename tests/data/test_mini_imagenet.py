@@ -6,14 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
-from .conftest import ROOT, load_tool
+from mmattn.data.mini_imagenet import split_mini_imagenet
+from tests.commands import ROOT, run_command
 
+TOOL = 'dataset_converters/mini_imagenet.py'
 CLASSES = dict(n01=('train', 10), n02=('train', 5), n03=('val', 10), n04=('test', 10))
-
-
-@pytest.fixture(scope='module')
-def tool():
-    return load_tool('dataset_converters/mini_imagenet.py')
 
 
 def write(root, layout):
@@ -36,9 +33,9 @@ def read(root, name):
 
 
 @pytest.mark.parametrize('layout', ['lists', 'folders'])
-def test_a_fifth_of_every_class_is_kept(tool, tmp_path, layout, capsys):
+def test_a_fifth_of_every_class_is_kept(tmp_path, layout, capsys):
     write(tmp_path, layout)
-    assert tool.main([str(tmp_path)]) == 0
+    assert run_command(TOOL, tmp_path) == 0
     assert 'note: 4 classes' in capsys.readouterr().out
     train, val = read(tmp_path, 'train'), read(tmp_path, 'val')
     assert read(tmp_path, 'classes') == [[name] for name in CLASSES]
@@ -49,19 +46,19 @@ def test_a_fifth_of_every_class_is_kept(tool, tmp_path, layout, capsys):
         assert len({*kept, *rest}) == count
         assert all(name in path and (tmp_path / path).is_file() for path in kept + rest)
     first = val
-    assert tool.main([str(tmp_path), '--seed', '1']) == 0
+    assert run_command(TOOL, tmp_path, '--seed', '1') == 0
     assert read(tmp_path, 'val') != first
-    assert tool.main([str(tmp_path)]) == 0
+    assert run_command(TOOL, tmp_path) == 0
     assert read(tmp_path, 'val') == first
 
 
-def test_the_config_reads_the_lists(tool, tmp_path):
+def test_the_config_reads_the_lists(tmp_path):
     pytest.importorskip('mmpretrain', reason='a classification data set')
     from mmengine.config import Config
     from mmpretrain.registry import DATASETS
 
     write(tmp_path, 'lists')
-    tool.main([str(tmp_path)])
+    run_command(TOOL, tmp_path)
     cfg = Config.fromfile(ROOT / 'configs/ssia/resnet50-ssia_1xb32-100e_mini-imagenet.py')
     for split, count in (('train', 28), ('val', 7)):
         dataset = cfg[f'{split}_dataloader'].dataset
@@ -75,23 +72,23 @@ def test_the_config_reads_the_lists(tool, tmp_path):
     'change, words',
     [
         (lambda root: (root / 'val.csv').write_text('a,b\n'), 'must have the columns filename'),
-        (lambda root: (root / 'images/n02_3.jpg').unlink(), r'1 listed pictures .*n02_3'),
+        (lambda root: (root / 'images/n02_3.jpg').unlink(), r'1 listed images .*n02_3'),
         (lambda root: [p.unlink() for p in root.glob('*.csv')], 'must hold train.csv'),
     ],
 )
-def test_bad_folders(tool, tmp_path, capsys, change, words):
+def test_bad_folders(tmp_path, capsys, change, words):
     write(tmp_path, 'lists')
     change(tmp_path)
     with pytest.raises(ValueError, match=words):
-        tool.convert(tmp_path)
-    assert tool.main([str(tmp_path)]) == 1
+        split_mini_imagenet(tmp_path)
+    assert run_command(TOOL, tmp_path) == 1
     assert capsys.readouterr().err.startswith('mini_imagenet: ')
 
 
 @pytest.mark.parametrize(
     'val, words', [(0, 'must lie between 0 and 1, got 0'), (0.05, 'of n01 leaves no split')]
 )
-def test_bad_shares(tool, tmp_path, val, words):
+def test_bad_shares(tmp_path, val, words):
     write(tmp_path, 'folders')
     with pytest.raises(ValueError, match=words):
-        tool.convert(tmp_path, val=val)
+        split_mini_imagenet(tmp_path, val=val)

@@ -8,9 +8,20 @@ import cv2
 import numpy as np
 import pytest
 
-from .conftest import load_tool
+from mmattn.data import digits as library
+from mmattn.data.digits import CLASSES, make_digits
+from tests.commands import run_command
 
-tool = load_tool('dataset_converters/make_digits.py')
+pytest.importorskip('sklearn', reason='the digit scenes need scikit-learn')
+TOOL = 'dataset_converters/make_digits.py'
+
+
+@pytest.fixture(scope='module')
+def digits(tmp_path_factory):
+    """Eight training and four validation scenes of 64 pixels; read only."""
+    out = tmp_path_factory.mktemp('data') / 'digits'
+    make_digits(out, train=8, val=4, size=64, digits=3)
+    return out
 
 
 def fingerprint(folder):
@@ -22,7 +33,7 @@ def coco(folder, split):
     return json.loads((folder / 'annotations' / f'instances_{split}.json').read_text())
 
 
-def test_same_seed_gives_the_same_files_and_another_seed_others(make_digits, digits, tmp_path):
+def test_same_seed_gives_the_same_files_and_another_seed_others(digits, tmp_path):
     make_digits(tmp_path / 'again', train=8, val=4, size=64, digits=3)
     assert fingerprint(tmp_path / 'again') == fingerprint(digits)
     make_digits(tmp_path / 'other', train=8, val=4, size=64, digits=3, seed=1)
@@ -31,7 +42,7 @@ def test_same_seed_gives_the_same_files_and_another_seed_others(make_digits, dig
     assert first['train/00001.jpg'] != other['train/00001.jpg']
 
 
-def test_no_scan_is_in_training_and_validation(make_digits, tmp_path):
+def test_no_scan_is_in_training_and_validation(tmp_path):
     make_digits(tmp_path / 'set', train=300, val=100, size=32, digits=8)
     used = {
         split: {a['scan'] for a in coco(tmp_path / 'set', split)['annotations']}
@@ -44,7 +55,7 @@ def test_no_scan_is_in_training_and_validation(make_digits, tmp_path):
 
 def test_the_deal_of_scans_covers_all_and_every_class():
     labels = np.repeat(np.arange(10), 20)
-    parts = tool.split_scans(labels, seed=3)
+    parts = library.split_scans(labels, seed=3)
     together = np.concatenate([parts['train'], parts['val']])
     assert sorted(together) == list(range(200))
     assert np.bincount(labels[parts['val']]).tolist() == [4] * 10
@@ -68,7 +79,7 @@ def test_boxes_lie_inside_and_coco_and_voc_agree(digits):
                 x, y, w, h = box['bbox']
                 assert 0 <= x < x + w <= 64 and 0 <= y < y + h <= 64
                 assert box['area'] == w * h
-                expected.append((tool.CLASSES[box['category_id'] - 1], x + 1, y + 1, x + w, y + h))
+                expected.append((CLASSES[box['category_id'] - 1], x + 1, y + 1, x + w, y + h))
             root = ElementTree.parse(digits / 'voc/Annotations' / f'{name}.xml').getroot()
             found = [
                 (o.find('name').text, *(int(v.text) for v in o.find('bndbox')))
@@ -82,7 +93,7 @@ def test_the_box_is_the_smallest_around_the_ink():
     scan = np.zeros((8, 8), np.float32)
     scan[2:6, 3:5] = 1  # rows 2..5, columns 3..4 of 8: pixels 10..29 and 15..24 of 40
     picture = np.full((100, 100, 3), 128, np.float32)
-    x1, y1, x2, y2 = tool.draw_digit(rng, picture, scan, (20, 30, 40))
+    x1, y1, x2, y2 = library.draw_digit(rng, picture, scan, (20, 30, 40))
     assert np.abs(np.array([x1, y1, x2, y2]) - [35, 40, 45, 60]).max() <= 2
     changed = np.abs(picture - 128).max(2) > 30
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
@@ -90,16 +101,16 @@ def test_the_box_is_the_smallest_around_the_ink():
     assert abs(columns[0] - x1) <= 1 and abs(columns[-1] + 1 - x2) <= 1
 
 
-def test_one_digit_scenes_lie_in_class_folders_with_one_box(make_digits, tmp_path):
+def test_one_digit_scenes_lie_in_class_folders_with_one_box(tmp_path):
     make_digits(tmp_path / 'one', train=12, val=6, size=48, one_digit=True)
     content = coco(tmp_path / 'one', 'train')
     assert [a['image_id'] for a in content['annotations']] == list(range(1, 13))
     for image, box in zip(content['images'], content['annotations']):
-        assert image['file_name'].split('/')[0] == tool.CLASSES[box['category_id'] - 1]
+        assert image['file_name'].split('/')[0] == CLASSES[box['category_id'] - 1]
         assert (tmp_path / 'one' / 'train' / image['file_name']).is_file()
 
 
-def test_a_finished_set_is_kept_and_another_option_replaces_it(make_digits, tmp_path):
+def test_a_finished_set_is_kept_and_another_option_replaces_it(tmp_path):
     lines = []
     out = tmp_path / 'set'
     make_digits(out, train=3, val=2, size=32, report=lines.append)
@@ -115,12 +126,11 @@ def test_a_finished_set_is_kept_and_another_option_replaces_it(make_digits, tmp_
     assert len(list((out / 'train').iterdir())) == 4
 
 
-def test_an_interrupted_write_leaves_the_old_set(make_digits, tmp_path, monkeypatch):
+def test_an_interrupted_write_leaves_the_old_set(tmp_path, monkeypatch):
     out = tmp_path / 'set'
     make_digits(out, train=3, val=2, size=32)
     before = fingerprint(out)
-    module = make_digits.__globals__
-    real, calls = module['write_picture'], []
+    real, calls = library.write_image, []
 
     def fail_at_the_third(*args):
         calls.append(args)
@@ -128,14 +138,14 @@ def test_an_interrupted_write_leaves_the_old_set(make_digits, tmp_path, monkeypa
             raise KeyboardInterrupt
         real(*args)
 
-    monkeypatch.setitem(module, 'write_picture', fail_at_the_third)
+    monkeypatch.setattr(library, 'write_image', fail_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         make_digits(out, train=9, val=2, size=32)
     assert fingerprint(out) == before
     assert [p.name for p in tmp_path.iterdir()] == ['set']
 
 
-def test_a_kill_between_the_two_renames_is_undone(make_digits, tmp_path):
+def test_a_kill_between_the_two_renames_is_undone(tmp_path):
     out = tmp_path / 'set'
     make_digits(out, train=3, val=2, size=32)
     before = fingerprint(out)
@@ -159,13 +169,13 @@ def test_a_kill_between_the_two_renames_is_undone(make_digits, tmp_path):
     ],
     ids=lambda row: next(iter(row)) if isinstance(row, dict) else '',
 )
-def test_options_out_of_range_are_refused(make_digits, tmp_path, options, message):
+def test_options_out_of_range_are_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         make_digits(tmp_path / 'set', **options)
     assert not any(tmp_path.iterdir())
 
 
-def test_a_folder_of_someone_else_is_left_alone(make_digits, tmp_path):
+def test_a_folder_of_someone_else_is_left_alone(tmp_path):
     (tmp_path / 'thesis.txt').write_text('years of work')
     with pytest.raises(ValueError, match='was not written by this tool and is left alone'):
         make_digits(tmp_path)
@@ -173,9 +183,8 @@ def test_a_folder_of_someone_else_is_left_alone(make_digits, tmp_path):
 
 
 def test_the_command_line_reports_and_sets_the_exit_code(tmp_path, capsys):
-    pytest.importorskip('sklearn')
     args = [str(tmp_path / 'set'), '--train', '2', '--val', '1', '--size', '32']
-    assert tool.main(args) == 0
+    assert run_command(TOOL, *args) == 0
     assert 'digits with boxes' in capsys.readouterr().out
-    assert tool.main([*args, '--digits', '99']) == 1
+    assert run_command(TOOL, *args, '--digits', '99') == 1
     assert 'make_digits: digits must be from 1 to 50, got 99' in capsys.readouterr().err
