@@ -29,33 +29,14 @@ class TDConvNeXtBlock(TopDown, ConvNeXtBlock):
     Paper, ``Differs from the paper``: :class:`mmattn.backbones.top_down.TopDown`; there is no
     norm behind the bottom, so none of the steps has its own.
 
-    Args:
-        args, kwargs: of mmpretrain's ConvNeXtBlock.
-        steps, distance, attention, reduction, operation, init: see :class:`TDConvNeXt`.
+    Made by :meth:`convert` of a block of mmpretrain; its options are those of
+    :class:`TDConvNeXt`.
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.
-
-    Raises:
-        ValueError: see :meth:`mmattn.backbones.top_down.TopDown.add_steps`.
     """
 
     links = 2
     distances = (1, 2)
-
-    def __init__(
-        self,
-        *args,
-        steps: int = 2,
-        distance: int = 1,
-        attention: str = 'joint',
-        reduction: int = 16,
-        operation: str = 'channel-spatial',
-        init: str = 'paper',
-        **kwargs,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        options = dict(attention=attention, reduction=reduction, operation=operation)
-        self.convert(self, steps=steps, distance=distance, init=init, **options)
 
     @classmethod
     def convert(cls, block: nn.Module, **options) -> nn.Module:

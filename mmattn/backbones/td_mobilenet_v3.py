@@ -31,34 +31,14 @@ class TDInvertedResidual(TopDown, InvertedResidual):
     reading; neither the paper nor the authors' code gives them. The paper speaks of 15 % fewer
     parameters, this has 19.5 % fewer.
 
-    Args:
-        args, kwargs: of mmpretrain's InvertedResidual except ``se_cfg``.
-        steps, attention, reduction, operation, init: see :class:`TDMobileNetV3`.
-        distance: 1.
+    Made by :meth:`convert` of a block of mmpretrain; its options are those of
+    :class:`TDMobileNetV3`, ``distance`` is 1.
 
     Shape: ``(N, in_channels, H, W) -> (N, out_channels, H / stride, W / stride)``.
-
-    Raises:
-        ValueError: see :meth:`mmattn.backbones.top_down.TopDown.add_steps`.
     """
 
     links = 1
     distances = (1,)
-
-    def __init__(
-        self,
-        *args,
-        steps: int = 2,
-        distance: int = 1,
-        attention: str = 'joint',
-        reduction: int = 16,
-        operation: str = 'channel-spatial',
-        init: str = 'paper',
-        **kwargs,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        options = dict(attention=attention, reduction=reduction, operation=operation)
-        self.convert(self, steps=steps, distance=distance, init=init, **options)
 
     @classmethod
     def convert(cls, block: nn.Module, **options) -> nn.Module:

@@ -121,33 +121,13 @@ class TDBottleneck(_TDResBlock, Bottleneck):
 
     Paper, ``Differs from the paper``: :class:`mmattn.backbones.top_down.TopDown`.
 
-    Args:
-        args, kwargs: of mmdet's Bottleneck.
-        steps, distance, attention, reduction, operation, init: see :class:`TDResNet`.
+    Made by :meth:`convert` of a block of mmdet; its options are those of :class:`TDResNet`.
 
     Shape: ``(N, inplanes, H, W) -> (N, 4 planes, H / stride, W / stride)``.
-
-    Raises:
-        ValueError: see :meth:`mmattn.backbones.top_down.TopDown.add_steps`.
     """
 
     links = 3
     distances = (0, 1, 2, 3)
-
-    def __init__(
-        self,
-        *args,
-        steps: int = 2,
-        distance: int = 1,
-        attention: str = 'joint',
-        reduction: int = 16,
-        operation: str = 'channel-spatial',
-        init: str = 'paper',
-        **kwargs,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        options = dict(attention=attention, reduction=reduction, operation=operation)
-        self.convert(self, steps=steps, distance=distance, init=init, **options)
 
 
 class TDBasicBlock(_TDResBlock, BasicBlock):
@@ -158,33 +138,13 @@ class TDBasicBlock(_TDResBlock, BasicBlock):
 
     Paper, ``Differs from the paper``: :class:`mmattn.backbones.top_down.TopDown`.
 
-    Args:
-        args, kwargs: of mmdet's BasicBlock.
-        steps, distance, attention, reduction, operation, init: see :class:`TDResNet`.
+    Made by :meth:`convert` of a block of mmdet; its options are those of :class:`TDResNet`.
 
     Shape: ``(N, inplanes, H, W) -> (N, planes, H / stride, W / stride)``.
-
-    Raises:
-        ValueError: see :meth:`mmattn.backbones.top_down.TopDown.add_steps`.
     """
 
     links = 2
     distances = (0, 1, 2)
-
-    def __init__(
-        self,
-        *args,
-        steps: int = 2,
-        distance: int = 1,
-        attention: str = 'joint',
-        reduction: int = 16,
-        operation: str = 'channel-spatial',
-        init: str = 'paper',
-        **kwargs,
-    ) -> None:
-        super().__init__(*args, **kwargs)
-        options = dict(attention=attention, reduction=reduction, operation=operation)
-        self.convert(self, steps=steps, distance=distance, init=init, **options)
 
 
 _BLOCKS = {BasicBlock: TDBasicBlock, Bottleneck: TDBottleneck}

@@ -14,7 +14,7 @@ from torch import nn
 
 from mmattn.backbones import TDConvNeXt
 from mmattn.backbones.td_convnext import PRESETS, TDConvNeXtBlock
-from tests.backbones.top_down_cases import count_gmacs, count_parameters, gradients
+from tests.backbones.top_down_cases import count_gmacs, count_parameters, gradients, make_block
 from tests.reference import tdam
 from tests.values import check_values, picture
 
@@ -42,7 +42,9 @@ def x(size=64):
     ],
 )
 def test_block_values(distance, options, linear):
-    block = TDConvNeXtBlock(4, distance=distance, reduction=2, linear_pw_conv=linear, **options)
+    block = make_block(
+        TDConvNeXtBlock, 4, distance=distance, reduction=2, linear_pw_conv=linear, **options
+    )
 
     def reference(v, p):
         if not linear:

@@ -12,7 +12,7 @@ from mmpretrain.registry import MODELS
 from mmattn.backbones import TDMobileNetV3
 from mmattn.backbones.td_mobilenet_v3 import TDInvertedResidual
 from tests.backbones.networks import shake
-from tests.backbones.top_down_cases import count_parameters, gradients
+from tests.backbones.top_down_cases import count_parameters, gradients, make_block
 from tests.reference import tdam
 from tests.values import check_values, picture
 
@@ -31,7 +31,7 @@ def x(size=64):
     'options', [{}, dict(attention='top', steps=3), dict(init='identity')], ids=str
 )
 def test_block_values(options, training):
-    block = TDInvertedResidual(4, 4, 6, reduction=2, **options)
+    block = make_block(TDInvertedResidual, 4, 4, 6, reduction=2, **options)
 
     def reference(v, p):
         return tdam.inverted_residual(v, p, training, options.get('steps', 2), 1, 1e-5)

@@ -20,6 +20,7 @@ from tests.backbones.top_down_cases import (
     count_gmacs,
     count_parameters,
     gradients,
+    make_block,
 )
 from tests.reference import tdam
 from tests.values import check_values, picture
@@ -66,8 +67,14 @@ def downsample(inplanes, planes, stride):
 )
 def test_bottleneck_values(distance, options, training):
     stride = options.get('stride', 1)
-    block = TDBottleneck(
-        4, 2, distance=distance, reduction=2, downsample=downsample(4, 8, stride), **options
+    block = make_block(
+        TDBottleneck,
+        4,
+        2,
+        distance=distance,
+        reduction=2,
+        downsample=downsample(4, 8, stride),
+        **options,
     )
 
     def reference(v, p):
@@ -91,8 +98,14 @@ def test_bottleneck_values(distance, options, training):
 )
 def test_basic_block_values(distance, options, training):
     stride = options.get('stride', 1)
-    block = TDBasicBlock(
-        4, 4, distance=distance, reduction=2, downsample=downsample(4, 4, stride), **options
+    block = make_block(
+        TDBasicBlock,
+        4,
+        4,
+        distance=distance,
+        reduction=2,
+        downsample=downsample(4, 4, stride),
+        **options,
     )
 
     def reference(v, p):
@@ -103,7 +116,7 @@ def test_basic_block_values(distance, options, training):
 
 
 def test_an_early_top_is_not_computed_where_its_mean_is_enough():
-    block, sizes = TDBottleneck(16, 4, reduction=4, steps=3).eval(), []
+    block, sizes = make_block(TDBottleneck, 16, 4, reduction=4, steps=3).eval(), []
     shake(block)
     v = torch.randn(2, 16, 5, 6)
     block.conv3.register_forward_hook(lambda m, args, out: None)
@@ -210,7 +223,7 @@ def test_one_step_is_the_plain_network():
 @pytest.mark.parametrize('host, td', [(Bottleneck, TDBottleneck), (BasicBlock, TDBasicBlock)])
 def test_one_step_is_the_plain_block(host, td):
     torch.manual_seed(0)
-    a, b = host(4 * host.expansion, 4), td(4 * host.expansion, 4, steps=1)
+    a, b = host(4 * host.expansion, 4), make_block(td, 4 * host.expansion, 4, steps=1)
     b.load_state_dict(a.state_dict())
     v = torch.randn(2, 4 * host.expansion, 5, 5)
     assert torch.equal(a(v), b(v))
@@ -228,7 +241,7 @@ def test_checkpointing_changes_nothing(distance):
 
 
 def test_neither_input_nor_bottom_is_changed():
-    block = TDBottleneck(16, 4, distance=3, reduction=4).eval()
+    block = make_block(TDBottleneck, 16, 4, distance=3, reduction=4).eval()
     v = torch.randn(1, 16, 4, 4)
     before = v.clone()
     with torch.no_grad():
@@ -236,7 +249,7 @@ def test_neither_input_nor_bottom_is_changed():
         assert torch.equal(block(v), first)
     assert torch.equal(v, before)
     seen = []
-    block = TDBottleneck(16, 4, distance=1, reduction=4).eval()
+    block = make_block(TDBottleneck, 16, 4, distance=1, reduction=4).eval()
     block.searchlight.register_forward_pre_hook(
         lambda m, args: seen.append((args[0].clone(), args[0]))
     )
@@ -271,7 +284,7 @@ def test_plugins_of_the_host_run_in_every_step():
         dict(cfg=dict(type='mmattn.SE', reduction=2, postfix=str(i)), position=f'after_conv{i}')
         for i in (1, 2, 3)
     ]
-    block = TDBottleneck(16, 4, reduction=4, distance=2, steps=3, plugins=plugins)
+    block = make_block(TDBottleneck, 16, 4, reduction=4, distance=2, steps=3, plugins=plugins)
     for i in (1, 2, 3):
         getattr(block, f'se{i}').register_forward_hook(lambda *_, i=i: calls.append(i))
     block(torch.randn(2, 16, 4, 4))

@@ -8,6 +8,7 @@ from mmattn.backbones import TDResNet
 from mmattn.backbones.td_resnet import TDBottleneck
 from mmattn.backbones.top_down import at_step, count_steps, outputs_per_step
 from tests.backbones.networks import shake
+from tests.backbones.top_down_cases import make_block
 
 
 def net(**options):
@@ -34,7 +35,9 @@ class Classifier(nn.Module):
 @pytest.mark.parametrize('init', ['paper', 'identity'])
 def test_a_blocks_steps_are_its_outputs_had_it_stopped(distance, init):
     torch.manual_seed(0)
-    block = TDBottleneck(16, 4, steps=3, distance=distance, reduction=4, init=init).eval()
+    block = make_block(
+        TDBottleneck, 16, 4, steps=3, distance=distance, reduction=4, init=init
+    ).eval()
     if init == 'identity':
         nn.init.constant_(block.searchlight.gamma, 0.5)
     v = torch.randn(2, 16, 5, 5)
@@ -47,7 +50,7 @@ def test_a_blocks_steps_are_its_outputs_had_it_stopped(distance, init):
 
 
 def test_step_one_of_a_block_is_the_plain_block():
-    block = TDBottleneck(16, 4, reduction=4).eval()
+    block = make_block(TDBottleneck, 16, 4, reduction=4).eval()
     v = torch.randn(2, 16, 5, 5)
     with torch.no_grad():
         branch = block.bn3(

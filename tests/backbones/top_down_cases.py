@@ -5,6 +5,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.pooling import _AdaptiveAvgPoolNd, _MaxPoolNd
 
+OPTIONS = ('steps', 'distance', 'attention', 'reduction', 'operation', 'init')
+
+
+def make_block(cls, *args, **options):
+    """A top-down block, converted from one of its host that is built from all other arguments."""
+    ours = {key: options.pop(key) for key in OPTIONS if key in options}
+    return cls.convert(cls.__bases__[-1](*args, **options), **ours)
+
 
 def count_parameters(*modules):
     return sum(p.numel() for module in modules for p in module.parameters())
