@@ -1,6 +1,7 @@
 """mmattn's child registries; mmengine imports this file for any ``type='mmattn.X'``."""
 
 import importlib
+from collections.abc import Callable
 
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -8,6 +9,7 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
+from mmattn.core.arguments import check_arguments
 from mmattn.core.checkpoint import SafeCheckpointHook
 from mmattn.core.finite import InvalidLossHook
 from mmattn.core.hosts import host_problem
@@ -28,6 +30,16 @@ _LOCATIONS = [
 
 class _Registry(Registry):
     """A registry that says what is wrong with a name it does not have."""
+
+    def _register_module(
+        self,
+        module: type | Callable,
+        module_name: str | list[str] | None = None,
+        force: bool = False,
+    ) -> None:
+        if isinstance(module, type):
+            check_arguments(module)
+        super()._register_module(module, module_name, force)
 
     def get(self, key: str) -> type | None:
         """The registered class.

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mmattn.core.arguments import check_arguments
 from mmattn.layers._gate import check_batch, check_positive
 
 __all__ = ['Pooled', 'SSIABlock', 'pool']
@@ -47,6 +48,7 @@ def pool(x: Tensor, sizes: list[tuple[int, int]] | None = None) -> Pooled:
     return Pooled(spatial, torch.stack(means), sizes)
 
 
+@check_arguments
 class SSIABlock(nn.Module):
     """Loss between what a low map predicts and what a high map of the same picture shows.
 

@@ -112,7 +112,7 @@ class SSIA(Front):
         self,
         model: dict | None = None,
         taps: Sequence = (),
-        scheme: str | Sequence[tuple] = 'cascaded',
+        scheme: str | Sequence[Sequence] = 'cascaded',
         sample: tuple[int, int, int] = (3, 224, 224),
         loss_weight: float = 0.2,
         lambdas: Sequence[float] | None = None,

@@ -23,6 +23,7 @@ from mmattn.backbones._insert import (
     unused_name,
 )
 from mmattn.backbones._trial import Trial, sample_inputs, try_out
+from mmattn.core.arguments import check_call
 from mmattn.core.front import Front
 from mmattn.core.hosts import host_problem
 from mmattn.core.names import did_you_mean, listed
@@ -96,7 +97,14 @@ class Attend(Front, AddedParts):
             raise ValueError('wrapped must be a plain network: put all rules into one list')
         return cls.in_front_of(net)  # Python calls __init__ on it: it is an Attend now
 
-    def __init__(self, wrapped, attention=(), sample=None, attention_norm_eval=False, **kwargs):
+    def __init__(
+        self,
+        wrapped: str | type | dict,
+        attention: Sequence[dict] = (),
+        sample: Sequence | None = None,
+        attention_norm_eval: bool = False,
+        **kwargs,
+    ) -> None:
         self.attention_norm_eval = attention_norm_eval
         self._level_gates = []
         plain = self._names()
@@ -258,6 +266,8 @@ def _config(wrapped, kwargs: dict) -> dict:
     """
     if not isinstance(wrapped, dict):
         return dict(kwargs, type=wrapped)
+    if 'type' not in wrapped:
+        raise TypeError(f"wrapped must be a dict like dict(type='ResNet'), got {wrapped!r}")
     twice = sorted(set(wrapped) & set(kwargs))
     if twice:
         raise ValueError(f'wrapped holds {twice[0]!r} already, got another one beside it')
@@ -268,6 +278,8 @@ def _build(cfg: dict) -> nn.Module:
     """Build a network, whatever framework has its type, repaired where that needs it."""
     kind = _with_scope(cfg['type'])
     found = ROOT_MODELS.get(kind) if isinstance(kind, str) else kind
+    if isinstance(found, type):
+        check_call(found, {key: value for key, value in cfg.items() if key != 'type'})
     name = f'{getattr(found, "__module__", "")}.{getattr(found, "__name__", "")}'
     return ROOT_MODELS.build(dict(cfg, type=_REPAIRED.get(name, kind)))
 

@@ -58,7 +58,7 @@ class MobileNetV1(BaseModule):
         norm_cfg: dict = dict(type='BN'),  # noqa: B006 (never changed)
         norm_eval: bool = False,
         with_cp: bool = False,
-        init_cfg: dict | list | None = (  # noqa: B006
+        init_cfg: dict | list[dict] | None = (  # noqa: B006
             dict(type='Kaiming', layer='Conv2d'),
             dict(type='Constant', val=1, layer=['_BatchNorm', 'GroupNorm']),
         ),

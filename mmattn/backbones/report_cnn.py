@@ -38,7 +38,7 @@ class ReportCNN(BaseModule):
     """
 
     def __init__(
-        self, stages: int = 2, idle_stage: bool = False, init_cfg: dict | list | None = None
+        self, stages: int = 2, idle_stage: bool = False, init_cfg: dict | list[dict] | None = None
     ) -> None:
         rules = [
             dict(type='Kaiming', layer=['Conv2d', 'Linear'], mode='fan_in'),

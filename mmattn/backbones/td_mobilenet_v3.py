@@ -99,8 +99,8 @@ class TDMobileNetV3(TopDownNet, MobileNetV3):
     Shape: ``(N, 3, H, W)`` -> tuple of ``(N, C_i, H_i, W_i)``, one for each of ``out_indices``.
 
     Raises:
-        ValueError: unknown ``arch``; a bad ``blocks``, ``steps``, ``attention``, ``reduction``,
-            ``operation`` or ``init``.
+        ValueError: unknown ``arch``; ``norm_cfg=None``; a bad ``blocks``, ``steps``,
+            ``attention``, ``reduction``, ``operation`` or ``init``.
     """
 
     def __init__(
@@ -116,6 +116,8 @@ class TDMobileNetV3(TopDownNet, MobileNetV3):
     ) -> None:
         if arch not in self.arch_settings:
             raise ValueError(f'arch must be one of {tuple(self.arch_settings)}, got {arch!r}')
+        if kwargs.get('norm_cfg', ...) is None:
+            raise ValueError("norm_cfg must be a norm such as dict(type='BN'), got None")
         super().__init__(arch, **kwargs)
         options = dict(attention=attention, reduction=reduction, operation=operation, init=init)
         for index in choose_blocks([blocks], [len(self.arch_settings[arch])], default=())[0]:

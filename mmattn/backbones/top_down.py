@@ -306,7 +306,7 @@ def choose_blocks(blocks: Sequence | None, depths: Sequence[int], default: Seque
     chosen = []
     for stage, (indices, depth) in enumerate(zip(blocks, depths)):
         indices = range(depth) if indices is None else indices
-        for index in indices:
+        for index in indices if isinstance(indices, Sequence) else [indices]:
             if isinstance(index, bool) or index not in range(-depth, depth):
                 raise ValueError(
                     f'blocks of stage {stage} must be from 0 to {depth - 1} (or from the end, '

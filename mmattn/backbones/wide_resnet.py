@@ -40,7 +40,7 @@ class WideResNet(BaseModule):
         depth: int = 28,
         widen_factor: int = 10,
         out_indices: Sequence[int] = (2,),
-        init_cfg: dict | list | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
         rules = [
             dict(type='Kaiming', layer='Conv2d'),

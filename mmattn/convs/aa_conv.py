@@ -6,7 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmattn.convs.aw_conv import AWConv2d, WeightAttention, convolve_attended
+from mmattn.convs.aw_conv import (
+    AWConv2d,
+    WeightAttention,
+    check_conv,
+    convolve_attended,
+)
 from mmattn.core.identity import blend, make_gamma
 from mmattn.layers._attention import attention
 from mmattn.layers._gate import is_capturing
@@ -75,15 +80,15 @@ class AAConv2d(nn.Conv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | str | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = 'zeros',
-        device=None,
-        dtype=None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
         *,
         dk: int | float = 0.2,
         dv: int | float = 0.1,
@@ -97,6 +102,9 @@ class AAConv2d(nn.Conv2d):
         kwargs = dict(device=device, dtype=dtype)
         if groups != 1:
             raise ValueError(f'groups must be 1, got {groups}')
+        check_conv(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode
+        )
         if aw not in AW_PLACES:
             raise ValueError(f'aw must be one of {AW_PLACES}, got {aw!r}')
         self_dk = _channels('dk', dk, out_channels, num_heads, MIN_KEY_CHANNELS)

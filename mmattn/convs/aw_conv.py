@@ -12,9 +12,11 @@ from mmattn.layers._gate import check_positive
 from mmattn.layers._pool import adaptive_avg_pool2d
 from mmattn.registry import MODELS
 
-__all__ = ['AWConv2d', 'WeightAttention', 'convolve_attended']
+__all__ = ['AWConv2d', 'WeightAttention', 'check_conv', 'convolve_attended']
 
 NORMS = ('BN', 'GN', 'SyncBN', 'none')
+PADDINGS = ('same', 'valid')
+PADDING_MODES = ('zeros', 'reflect', 'replicate', 'circular')
 
 
 @MODELS.register_module()
@@ -68,15 +70,15 @@ class AWConv2d(nn.Conv2d):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size,
-        stride=1,
-        padding=0,
-        dilation=1,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | str | tuple[int, int] = 0,
+        dilation: int | tuple[int, int] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = 'zeros',
-        device=None,
-        dtype=None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
         *,
         reduction: int = 16,
         r_c1: int | None = None,
@@ -88,6 +90,9 @@ class AWConv2d(nn.Conv2d):
         recompute: bool = False,
     ) -> None:
         kwargs = dict(device=device, dtype=dtype)
+        check_conv(
+            in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode
+        )
         super().__init__(
             in_channels,
             out_channels,
@@ -149,6 +154,54 @@ def convolve_attended(conv: nn.Conv2d, x: Tensor, attn: Tensor, recompute: bool 
     if conv.bias is not None:
         out = out + conv.bias.to(out.dtype)[:, None, None]
     return out
+
+
+def check_conv(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int | tuple[int, int],
+    stride: int | tuple[int, int],
+    padding: int | str | tuple[int, int],
+    dilation: int | tuple[int, int],
+    groups: int,
+    padding_mode: str,
+) -> None:
+    """Refuse a convolution that torch refuses late, or not at all.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, groups, padding_mode:
+            as ``nn.Conv2d``.
+
+    Raises:
+        ValueError: a size out of range, ``groups`` that do not divide the channels, an unknown
+            padding.
+    """
+    for name, value in (
+        ('in_channels', in_channels),
+        ('out_channels', out_channels),
+        ('groups', groups),
+        ('kernel_size', kernel_size),
+        ('stride', stride),
+        ('dilation', dilation),
+    ):
+        for side in (value,) if isinstance(value, int) else value:
+            check_positive(name, side)
+    if isinstance(padding, str):
+        if padding not in PADDINGS:
+            raise ValueError(f'padding must be >= 0 or one of {PADDINGS}, got {padding!r}')
+        if padding == 'same' and {*_pair(stride)} != {1}:
+            raise ValueError(f"padding='same' needs stride 1, got stride={stride}")
+    elif min(_pair(padding)) < 0:
+        raise ValueError(f'padding must be >= 0 or one of {PADDINGS}, got {padding}')
+    for name, channels in (('in_channels', in_channels), ('out_channels', out_channels)):
+        if channels % groups:
+            raise ValueError(f'groups must divide {name} ({channels}), got {groups}')
+    if padding_mode not in PADDING_MODES:
+        raise ValueError(f'padding_mode must be one of {PADDING_MODES}, got {padding_mode!r}')
+
+
+def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
 
 
 class WeightAttention(nn.Module):

@@ -1,8 +1,11 @@
 """What every gate shares: the blend of ``init='identity'`` and initial values."""
 
+import numbers
+
 import torch
 from torch import Tensor, nn
 
+from mmattn.core.arguments import check_arguments
 from mmattn.core.identity import blend, blend_factor, make_gamma
 
 if hasattr(torch.compiler, 'is_compiling'):
@@ -46,7 +49,7 @@ def check_positive(name: str, value: int) -> None:
         TypeError: ``value`` is no integer.
         ValueError: ``value`` is below 1.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f'{name} must be an integer, got {value!r}')
     if value < 1:
         raise ValueError(f'{name} must be >= 1, got {value}')
@@ -93,6 +96,10 @@ class Gate(nn.Module):
     """
 
     _abbr_ = 'gate'
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        check_arguments(cls)
 
     def __init__(self, init: str = 'paper') -> None:
         super().__init__()

@@ -1,5 +1,7 @@
 """Feature pyramid with attention on its weights, its activations, or both."""
 
+from collections.abc import Sequence
+
 from mmcv.cnn import ConvModule, build_plugin_layer
 from mmdet.models.necks import FPN
 
@@ -50,7 +52,7 @@ class AWFPN(FPN):
 
     def __init__(
         self,
-        in_channels: list,
+        in_channels: Sequence[int],
         out_channels: int,
         num_outs: int,
         conv_cfg: dict | None = dict(type='mmattn.AWConv2d'),  # noqa: B006 (never changed)

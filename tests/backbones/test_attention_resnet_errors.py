@@ -90,7 +90,6 @@ def _foreign_gate():
         (dict(depth=18, groups=32), 'groups must be 1 for depth 18, got 32'),
         (dict(depth=18, conv2=AW, basic_convs=(3,)), r'basic_convs must be a list .* got \(3,\)'),
         (dict(conv2=dict(type='mmattn.SE')), "conv must be a convolution, got 'mmattn.SE'"),
-        (dict(depth=18, conv2=AW, basic_convs=2), 'basic_convs must be a list .* got 2'),
         (
             dict(conv2=AW, dcn=AW, stage_with_dcn=(False, False, False, True)),
             'conv2_stages must not meet stage_with_dcn, got stage 3',
@@ -106,12 +105,13 @@ def test_errors(options, message):
     'options, message',
     [
         (dict(attention=['mmattn.SE']), 'attention must be a list of dicts, got str in it'),
-        (dict(attention=rule('after_add')), r"attention must be a list of dicts, got \{'gate'"),
+        (dict(attention=rule('after_add')), r"attention must be a list, got \{'gate'"),
+        (dict(depth=18, conv2=AW, basic_convs=2), 'basic_convs must be a list, got 2'),
         (
             dict(attention=[dict(gate='mmattn.SE', position='after_add')]),
             r"gate must be a dict like dict\(type='mmattn.SE'\), got 'mmattn.SE'",
         ),
-        (dict(conv2='mmattn.AWConv2d'), "conv must be a dict like .*, got 'mmattn.AWConv2d'"),
+        (dict(conv2='mmattn.AWConv2d'), "conv2 must be a dict or None, got 'mmattn.AWConv2d'"),
         (dict(conv2=dict(norm='GN')), r"conv must be a dict like .*, got \{'norm': 'GN'\}"),
     ],
 )

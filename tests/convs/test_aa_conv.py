@@ -156,7 +156,6 @@ def test_host_initialisation_leaves_the_embeddings():
         (dict(groups=3, in_channels=3), 'groups must be 1, got 3'),
         (dict(padding=0), r'padding must keep the size \(1 for kernel_size 3 .* got 0'),
         (dict(aw='both'), r"aw must be one of \('none', 'conv', 'qkv', 'out'\), got 'both'"),
-        (dict(map_size=7), r'map_size must be \(height, width\), both >= 1, or None, got 7'),
         (dict(map_size=(0, 7)), r'map_size must be .* got \(0, 7\)'),
         (dict(init='zero'), "init must be one of .*, got 'zero'"),
         (dict(aw='out', norm='LN'), "norm must be one of .*, got 'LN'"),

@@ -1,0 +1,287 @@
+"""Wrong constructor arguments of every registered class: refused in a sentence of ours, always.
+
+A valid construction is changed in one or two places: a value of another type, a misspelt name, a
+missing one. What the class may take stands here by the argument's name, apart from the classes'
+own annotations.
+"""
+
+import random
+import traceback
+from pathlib import Path
+
+import pytest
+import torch
+
+import mmattn
+from mmattn import registry
+
+PACKAGE = str(Path(mmattn.__file__).parent)
+SMALL = dict(depth=18, base_channels=8)
+GATE = dict(gate=dict(type='mmattn.SE'), position='after_conv2')
+# a valid construction of every registered class, small
+VALID = {
+    'AAConv2d': dict(
+        in_channels=4, out_channels=8, kernel_size=3, padding=1, num_heads=2, dk=4, dv=2
+    ),
+    'AWConv2d': dict(in_channels=4, out_channels=8, kernel_size=3, padding=1, reduction=2),
+    'AWFPN': dict(in_channels=[4, 8], out_channels=4, num_outs=2),
+    'Attend': dict(wrapped='ResNet', attention=[dict(gate=dict(type='mmattn.SE'))], **SMALL),
+    'AttentionResNet': dict(attention=[GATE], **SMALL),
+    'BAM': dict(in_channels=8),
+    'CBAM': dict(in_channels=8),
+    'ChannelAttention': dict(in_channels=8),
+    'ConvAutoencoderAttention': dict(in_channels=8),
+    'DualAttention': dict(in_channels=8),
+    'ECA': dict(in_channels=8),
+    'FcaNet': dict(in_channels=16),
+    'GlobalContext': dict(in_channels=8, reduction=4),
+    'LearnToPay': dict(in_channels=8, global_channels=4),
+    'LearnToPayGate': dict(in_channels=8),
+    'LearnToPayHead': dict(num_classes=3, in_channels=[4, 8]),
+    'LinearAutoencoderAttention': dict(in_channels=8),
+    'MobileNetV1': dict(widen_factor=0.25),
+    'NonLocal': dict(in_channels=8),
+    'PositionAttention': dict(in_channels=8),
+    'PyramidAttention': dict(in_channels=8),
+    'ReportCNN': dict(),
+    'ReportHead': dict(num_classes=3, in_channels=8),
+    'SE': dict(in_channels=8),
+    'SSIA': dict(
+        model=dict(
+            type='mmpretrain.ImageClassifier',
+            backbone=dict(type='mmpretrain.ResNet', depth=18, base_channels=8, stem_channels=8),
+        ),
+        taps=['backbone.layer1', 'backbone.layer2'],
+        sample=(3, 32, 32),
+    ),
+    'Sequence': dict(in_channels=8, gates=[dict(type='ECA'), dict(type='SpatialGate')]),
+    'SimAM': dict(in_channels=8),
+    'SpatialGate': dict(in_channels=8),
+    'SpatialWeights': dict(in_channels=8),
+    'SSDHead': dict(
+        in_channels=[8] * 6,
+        anchor_generator=dict(
+            type='mmdet.SSDAnchorGenerator',
+            scale_major=False,
+            input_size=300,
+            basesize_ratio_range=(0.15, 0.9),
+            strides=[8, 16, 32, 64, 100, 300],
+            ratios=[[2], [2, 3], [2, 3], [2, 3], [2], [2]],
+        ),
+    ),
+    'TDConvNeXt': dict(arch=dict(depths=[1, 1], channels=[8, 16]), out_indices=(0, 1)),
+    'TDMobileNetV3': dict(arch='small_050'),
+    'TDResNet': dict(**SMALL),
+    'WideResNet': dict(depth=10, widen_factor=1),
+}
+
+INT, FLOAT, BOOL, STR, NONE, DICT = 'int', 'float', 'bool', 'str', 'None', 'dict'
+INTS, STRS, DICTS, BOOLS, FLOATS, MIXED = 'ints', 'strs', 'dicts', 'bools', 'floats', 'mixed'
+# kind -> values of it
+POOL = {
+    INT: [-1, 0, 1, 3, 7, 24],
+    FLOAT: [0.5, -1.5, float('nan'), float('inf')],
+    BOOL: [True, False],
+    STR: ['', 'BN', '3', 'none', 'identity'],
+    NONE: [None],
+    DICT: [{}, dict(type='BN'), dict(type='no such thing'), dict(kind='SE'), dict(type=3)],
+    INTS: [[], [1], (1, 2), [0, -1, 3], (3, 3)],
+    STRS: [['a'], ('BN', 'GN')],
+    DICTS: [[{}], [dict(type='mmattn.SE')], [dict(type='no such thing')]],
+    BOOLS: [[True, False]],
+    FLOATS: [[0.5, 1.5]],
+    MIXED: [[1, 'a'], [None], object(), b'bytes', 1 + 2j],
+}
+LIST = {INTS, STRS, DICTS, BOOLS, FLOATS, MIXED}
+# argument -> kinds that its class may take; every other kind must be refused
+ALLOWED = {
+    **dict.fromkeys(
+        ['in_channels', 'out_channels', 'global_channels', 'reduction', 'groups', 'num_heads']
+        + ['r_c2', 'r_hw', 'grid_size', 'width', 'num_classes', 'num_outs', 'base_width']
+        + ['base_channels', 'num_stages', 'start_level', 'end_level', 'stacked_convs', 'stages']
+        + ['feat_channels', 'warmup', 'frozen_stages', 'stem_patch_size'],
+        {INT},
+    ),
+    **dict.fromkeys(['r_c1', 'size', 'stem_channels'], {INT, NONE}),
+    **dict.fromkeys(['kernel_size', 'stride', 'dilation'], {INT, INTS}),
+    'padding': {INT, INTS, STR},
+    'map_size': {INTS, NONE},
+    **dict.fromkeys(['dk', 'dv', 'lam', 'loss_weight', 'drop_path_rate'], {INT, FLOAT}),
+    **dict.fromkeys(['layer_scale_init_value'], {INT, FLOAT}),
+    **dict.fromkeys(
+        ['bias', 'max_pool', 'spatial', 'use_scale', 'sub_sample', 'recompute', 'residual']
+        + ['norm_eval', 'with_cp', 'deep_stem', 'avg_down', 'zero_init_residual', 'cifar_stem']
+        + ['attention_norm_eval', 'idle_stage', 'relu_before_extra_convs', 'no_norm_on_lateral']
+        + ['cal_acc', 'linear_pw_conv', 'use_grn', 'gap_before_final_norm', 'use_depthwise']
+        + ['reg_decoded_bbox'],
+        {BOOL},
+    ),
+    **dict.fromkeys(
+        ['init', 'norm', 'aw', 'compatibility', 'padding_mode', 'operation', 'style'], {STR}
+    ),
+    **dict.fromkeys(['preset', 'pretrained'], {STR, NONE}),
+    **dict.fromkeys(
+        ['norm_cfg', 'conv_cfg', 'act_cfg', 'gate_cfg', 'over_cfg', 'conv2', 'upsample_cfg']
+        + ['train_cfg', 'test_cfg', 'data_preprocessor', 'dcn'],
+        {DICT, NONE, MIXED},
+    ),
+    **dict.fromkeys(['loss', 'model', 'anchor_generator', 'bbox_coder'], {DICT, MIXED}),
+    'init_cfg': {DICT, NONE, DICTS, MIXED, INTS},
+    'gates': {DICTS, INTS},
+    'basic_convs': {*LIST},
+    'conv2_stages': {*LIST, NONE},
+    'taps': {*LIST},
+    'blocks': {*LIST, NONE},
+    'sample': {INTS, MIXED, NONE, FLOATS, STRS, DICTS, BOOLS},
+    'lambdas': {INTS, FLOATS, NONE},
+    'strides': {INTS},
+    'dilations': {INTS},
+    'out_indices': {INT, INTS, NONE},
+    'stage_with_dcn': {BOOLS, INTS},
+    'plugins': {DICTS, NONE, INTS},
+    'add_extra_convs': {BOOL, STR},
+    'topk': {INT, INTS},
+    'depth': {INT, NONE},
+    'steps': {INT, NONE},
+    'distance': {INT, NONE},
+    'widen_factor': {INT, FLOAT},
+    'arch': {STR, DICT, NONE},
+    'wrapped': {STR, DICT},
+    'scheme': {STR, MIXED, *LIST},
+    'device': {STR, NONE, INT},
+    'dtype': {NONE},
+}
+MORE = {  # where a name means something else in one class
+    ('PyramidAttention', 'in_channels'): {INT, INTS},
+    ('AWFPN', 'in_channels'): {INTS},
+    ('SSDHead', 'in_channels'): {INTS},
+    ('LearnToPayHead', 'in_channels'): {INTS},
+    ('ECA', 'kernel_size'): {INT, NONE},
+    ('CBAM', 'kernel_size'): {INT},
+    ('SpatialGate', 'kernel_size'): {INT},
+    ('TDMobileNetV3', 'blocks'): {*LIST},
+    ('TDMobileNetV3', 'arch'): {STR},
+    ('TDMobileNetV3', 'steps'): {INT},
+    ('WideResNet', 'widen_factor'): {INT},
+    ('WideResNet', 'depth'): {INT},
+    ('WideResNet', 'out_indices'): {INTS},
+    ('MobileNetV1', 'out_indices'): {INTS},
+    ('AttentionResNet', 'depth'): {INT},
+    ('AttentionResNet', 'attention'): {*LIST},
+    ('Attend', 'attention'): {*LIST},
+    ('TDResNet', 'attention'): {STR, NONE},
+    ('TDConvNeXt', 'attention'): {STR, NONE},
+    ('TDMobileNetV3', 'attention'): {STR},
+    ('MobileNetV1', 'norm_cfg'): {DICT, MIXED},
+    ('ReportHead', 'init_cfg'): {DICT, NONE, MIXED},
+    ('SSIA', 'data_preprocessor'): {DICT, NONE, MIXED},
+    ('FcaNet', 'size'): {INT, NONE},
+}
+
+
+def names_of(name):
+    """Arguments of a class that the tables know."""
+    cls = registry.MODELS.get(name)
+    known = mmattn.core.arguments.argument_names(cls)
+    return sorted(known & {*ALLOWED, *(key for owner, key in MORE if owner == name)})
+
+
+def kinds_of(name, argument):
+    return MORE.get((name, argument), ALLOWED.get(argument))
+
+
+def mutate(rng, name):
+    """A wrong call: options, and why they must be refused (``None``: they may be taken)."""
+    options = dict(VALID[name])
+    arguments = names_of(name)
+    way = rng.random()
+    if way < 0.15 and options:
+        dropped = rng.choice(sorted(options))
+        value = options.pop(dropped)
+        misspelt = rng.choice([dropped + 's', dropped[:-1], dropped.upper(), dropped[::-1]])
+        if rng.random() < 0.7 and misspelt not in arguments:
+            options[misspelt] = value
+            return options, f'{misspelt!r} is no argument'
+        return options, None
+    reason = None
+    for argument in rng.sample(arguments, rng.choice([1, 1, 2])):
+        kind = rng.choice(sorted(POOL))
+        options[argument] = rng.choice(POOL[kind])
+        empty = kind == INTS and options[argument] == []
+        wrong = kind not in kinds_of(name, argument)
+        if wrong and not (empty and LIST & kinds_of(name, argument)):
+            reason = f'{argument} takes no {kind}'
+    return options, reason
+
+
+def is_ours(error):
+    """Whether a sentence of ours is the error, or what the registry repeats."""
+    chain = []
+    while error is not None:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    for link in chain:
+        frames = traceback.extract_tb(link.__traceback__)
+        if not frames:
+            continue
+        last = frames[-1]
+        if last.filename.startswith(PACKAGE) and (last.line or '').startswith('raise'):
+            return isinstance(link, (ValueError, TypeError, KeyError, ImportError))
+    return False
+
+
+def attempt(rng, name):
+    """One construction; what is wrong about the answer, or None."""
+    options, reason = mutate(rng, name)
+    torch.manual_seed(0)
+    try:
+        registry.MODELS.get(name)(**options)
+    except Exception as error:
+        if not is_ours(error):
+            return f'{name}({options}): {type(error).__name__}: {str(error)[:120]}'
+        return None
+    return reason and f'{name}({options}) was taken although {reason}'
+
+
+def fuzz(seed, number):
+    rng = random.Random(seed)
+    names = sorted(VALID)
+    failures = []
+    for index in range(number):
+        failures.append(attempt(rng, names[index % len(names)]))
+    return [failure for failure in failures if failure]
+
+
+@pytest.fixture(autouse=True)
+def _hosts():
+    pytest.importorskip('mmdet')
+    pytest.importorskip('mmpretrain')
+
+
+def test_every_registered_class_is_here():
+    mmattn.register_all_modules()
+    registry.MODELS.import_from_location()
+    ours = {n for n, c in registry.MODELS.module_dict.items() if c.__module__[:7] == 'mmattn.'}
+    assert ours == set(VALID)
+
+
+@pytest.mark.parametrize('name', sorted(VALID))
+def test_the_valid_constructions_are_valid(name):
+    registry.MODELS.get(name)(**VALID[name])
+
+
+@pytest.mark.parametrize('name', sorted(VALID))
+def test_every_argument_is_in_the_tables(name):
+    known = mmattn.core.arguments.argument_names(registry.MODELS.get(name))
+    assert known <= {*ALLOWED, *(key for owner, key in MORE if owner == name)}
+
+
+@pytest.mark.filterwarnings('ignore')
+def test_wrong_arguments_end_in_a_sentence():
+    assert fuzz(0, 340) == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore')
+def test_three_thousand_wrong_arguments():
+    assert fuzz(1, 3000) == []
