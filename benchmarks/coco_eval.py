@@ -44,7 +44,7 @@ KINDS = {
 
 
 def write_annotations(path: Path, images: int, rng: np.random.Generator) -> np.ndarray:
-    """A COCO file of random boxes; returns them as (images, TRUE_BOXES, 5), label last."""
+    """Write a COCO file of random boxes and return them as (images, TRUE_BOXES, 5), label last."""
     corner = rng.uniform(0, SIDE * 0.7, (images, TRUE_BOXES, 2))
     size = np.minimum(rng.lognormal(4, 1, (images, TRUE_BOXES, 2)) + 4, SIDE - corner)
     labels = rng.integers(0, CLASSES, (images, TRUE_BOXES, 1))
@@ -70,7 +70,7 @@ def write_annotations(path: Path, images: int, rng: np.random.Generator) -> np.n
 
 
 def detections(truth: np.ndarray, count: int, rng: np.random.Generator) -> list[dict]:
-    """What a detector would hand to the metric, image by image."""
+    """Return what a detector would hand to the metric, image by image."""
     samples = []
     for i, true in enumerate(truth):
         chosen = true[rng.integers(0, len(true), count)]
@@ -93,7 +93,7 @@ def evaluate(kind: type, path: Path, samples: list[dict]) -> dict[str, float]:
     return metric.evaluate(len(samples))
 
 
-def peak_memory(form) -> float:
+def peak_memory(form: str) -> float:
     """MiB that a forked process needs for a call, beyond what it shares with this one."""
     reader, writer = os.pipe()
     if not os.fork():
@@ -127,7 +127,7 @@ def main() -> None:
         path = Path(folder) / 'boxes.json'
         samples = detections(write_annotations(path, args.images, rng), args.boxes, rng)
 
-        def form(name):
+        def form(name: str):
             return lambda: found.__setitem__(name, evaluate(kinds[name], path, samples))
 
         # memory first: a process must not be split once hotcoco's threads are there

@@ -25,14 +25,14 @@ __all__ = [
 
 
 def positive(text: str) -> int:
-    """An option's whole number from 1 on."""
+    """Return an option's whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f'must be a whole number from 1 on, got {text!r}')
     return int(text)
 
 
 def make_parser(doc: str, repeats: int) -> argparse.ArgumentParser:
-    """A parser with what every benchmark takes; the module's docstring is its description."""
+    """Return a parser with every benchmark's options, described by the module's docstring."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,14 +44,14 @@ def make_parser(doc: str, repeats: int) -> argparse.ArgumentParser:
 
 
 def machine(args: argparse.Namespace) -> str:
-    """A line on what the figures were measured with; sets the number of threads."""
+    """Return a line on what the figures were measured with; sets the number of threads."""
     torch.set_num_threads(args.threads)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else _processor()
     return f'torch {torch.__version__}, {device}, {args.threads} threads, {args.repeats} rounds'
 
 
 def print_table(header: list[str], rows: list[list], file: TextIO | None = None) -> None:
-    """A Markdown table, floats with two decimals; to the standard output or a file."""
+    """Write a Markdown table, floats with two decimals, to the standard output or a file."""
     print('| ' + ' | '.join(header) + ' |', file=file)
     print('|' + '---|' * len(header), file=file)
     for row in rows:
@@ -71,7 +71,7 @@ def save(args: argparse.Namespace, title: str, header: list[str], rows: list[lis
 
 
 def _options() -> list[str]:
-    """The command line without where the rows go."""
+    """Return the command line without where the rows go."""
     options = sys.argv[1:]
     index = options.index('--json') if '--json' in options else len(options)
     return options[:index] + options[index + 2 :]

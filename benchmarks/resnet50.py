@@ -31,7 +31,7 @@ def config_names() -> dict[str, Path]:
 
 
 def build(name: str) -> nn.Module:
-    """A network by its row's name, trained from random weights with all stages learning."""
+    """Return a network by its row's name, trained from random weights with all stages learning."""
     kind, _, form = name.partition(', ')
     backbone = Config.fromfile(config_names()['aw' if kind == 'plain' else kind]).model.backbone
     backbone.update(init_cfg=None, frozen_stages=-1, norm_eval=False)

@@ -27,7 +27,7 @@ HEADER = ['workload', 'step', 'quartiles', 'inference', 'quartiles', 'training-o
 
 
 def build(name: str) -> dict[str, nn.Module]:
-    """The plain model and the one with SSIA, equal weights."""
+    """Return the plain model and the one with SSIA, equal weights."""
     cfg = Config.fromfile(CONFIGS / f'{name}.py')
     init_default_scope(cfg.default_scope)
     cfg.model.backbone.init_cfg = None
@@ -68,7 +68,7 @@ def infer(model: nn.Module, batch: dict) -> None:
 
 
 def measure(kind: str, batch: int, repeats: int) -> list:
-    """A row of the table."""
+    """Return a row of the table."""
     name, size, count = WORKLOADS[kind]
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     models = {name: model.to(device) for name, model in build(name).items()}

@@ -42,7 +42,7 @@ class _Registry(Registry):
         super()._register_module(module, module_name, force)
 
     def get(self, key: str) -> type | None:
-        """The registered class.
+        """Return the registered class.
 
         Raises:
             ImportError: The class needs a framework that is absent; says how to get it.

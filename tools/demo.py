@@ -30,7 +30,7 @@ SPLITS = ('train', 'val', 'test')
 
 
 def data_options(data: Path, steps: int | None) -> list[str]:
-    """The settings that point the config to these scenes."""
+    """Return the settings that point the config to these scenes."""
     options = [f'{split}_dataloader.dataset.data_root={data}/' for split in SPLITS]
     ann_file = data / 'annotations' / 'instances_val.json'
     options += [f'{split}_evaluator.ann_file={ann_file}' for split in SPLITS[1:]]
@@ -55,7 +55,7 @@ def train(work_dir: Path, options: list[str], log: Path) -> Path:
     return Path((work_dir / 'last_checkpoint').read_text().strip())
 
 
-def parse_args(argv=None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -68,7 +68,7 @@ def parse_args(argv=None) -> argparse.Namespace:
 
 
 def given(args: argparse.Namespace) -> dict:
-    """The numbers the user chose; where there is none, each half has its own."""
+    """Return the numbers the user chose; where there is none, each half has its own."""
     names = ('scenes', 'val_scenes', 'steps')
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
@@ -143,7 +143,7 @@ Next, the same with a plain FPN, to compare:
     }""")
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
     try:

@@ -86,7 +86,7 @@ def change(cfg: Config, args: argparse.Namespace) -> None:
         cfg.load_from = args.checkpoint
 
 
-def make_study(args: argparse.Namespace):
+def make_study(args: argparse.Namespace) -> object:
     """Everything that can go wrong before hours are spent."""
     from mmattn.insertion.insert import read_config
     from mmattn.study import plan
@@ -124,8 +124,8 @@ def make_study(args: argparse.Namespace):
     )
 
 
-def launcher_of(args: argparse.Namespace):
-    """What starts the runs."""
+def launcher_of(args: argparse.Namespace) -> object:
+    """Return what starts the runs."""
     from mmattn.study.launch import Local, Pool, Slurm
 
     folder = args.work_dir / 'submitit'
@@ -182,7 +182,7 @@ def carry_out(args: argparse.Namespace, command: list[str]) -> None:
     with Progress(planned) as progress:
         waiting = [] if args.tables_only else list(planned.runs())
 
-        def show(running):
+        def show(running: object):
             ended = sum(run.finished for run in planned.runs())
             if ended != show.ended and running:  # what is known is there to read
                 show.ended = ended

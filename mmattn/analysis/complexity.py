@@ -42,7 +42,7 @@ class Complexity(Cost):
     left_out: str = ''
 
     def minus(self, other: 'Complexity') -> Cost:
-        """What this network costs more than another."""
+        """Return what this network costs more than another."""
         return Cost(self.params - other.params, self.macs - other.macs)
 
     @property
@@ -153,7 +153,7 @@ def _call(model: nn.Module, *inputs: object, **options: object) -> None:
 
 
 def _watch(module: nn.Module, inputs: tuple, out: Tensor) -> None:
-    """A hook that does nothing."""
+    """Do nothing, as a hook."""
 
 
 class _Counter:
@@ -187,7 +187,7 @@ def _is_inserted(module: nn.Module) -> bool:
 
 
 def _plain_macs(module: nn.Module, out: Tensor) -> int:
-    """What the plain convolution in the module's place would compute."""
+    """Return what the plain convolution in the module's place would compute."""
     if not isinstance(module, nn.Conv2d):
         return 0
     return out.numel() * module.weight[0].numel()

@@ -68,7 +68,7 @@ class Row:
     base: dict[str, Any] | None = None
 
     def build(self) -> nn.Module:
-        """The row's network."""
+        """Return the row's network."""
         return build_network(self.net)
 
 
@@ -106,7 +106,7 @@ class Count:
         return not self.row.memory or _printed(self.memory, self.row.memory) == self.row.memory
 
     def minus(self, other: 'Count') -> 'Count':
-        """What this row has more than another."""
+        """Return what this row has more than another."""
         names = ('params', 'operations', 'numbers')
         return Count(self.row, *(getattr(self, n) - getattr(other, n) for n in names))
 
@@ -191,13 +191,13 @@ def _touched(gate: nn.Module, inputs: tuple, out: Tensor) -> int:
 
 
 def _note_given_out(numbers: dict, module: nn.Module, inputs: tuple, out: Tensor) -> None:
-    """The values a layer gives out; of one that is called several times the last call's."""
+    """Return the values a layer gives out; of one that is called several times the last call's."""
     inside = sum(numbers[layer] for layer in module.children())
     numbers[module] = {'SE': inside, 'ECA': 2 * inside}.get(type(module).__name__, out.numel())
 
 
 def count_modules(model: nn.Module, image: Tensor, last_call_only: bool) -> int:
-    """What counters that look at modules print: ptflops, or torchstat.
+    """Return what counters that look at modules print: ptflops, or torchstat.
 
     Args:
         model: the network.
@@ -238,7 +238,7 @@ def _module_operations(module: nn.Module, x: Tensor, out: Tensor, skip_adaptive:
 
 
 def as_page(counts: list[Count]) -> str:
-    """The Markdown page: conventions, then a table for each paper."""
+    """Return the Markdown page: conventions, then a table for each paper."""
     lines = [
         '# Costs',
         '',

@@ -48,7 +48,7 @@ def find_gates(model: nn.Module, pattern: str | None = None) -> dict[str, nn.Mod
 
 
 def gains(x: Tensor, out: Tensor) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """What a gate does to a map: by how much every channel, and every position, is scaled.
+    """Return what a gate does to a map: by how much every channel, and every position, is scaled.
 
     A gain is the sum of ``|out|`` over that of ``|x|``: for a gate that multiplies, its value
     (weighted by ``|x|`` where it also varies along the summed axes); for one that adds, such as

@@ -19,7 +19,7 @@ _OF_DETECTORS = ('bbox_head', 'roi_head', 'rpn_head', 'mask_head')
 
 
 def load_model(path: str | Path, checkpoint: str) -> tuple[nn.Module, Config, dict]:
-    """A config's model in eval mode with the weights of a checkpoint.
+    """Return a config's model in eval mode with the weights of a checkpoint.
 
     Args:
         path: the config.
@@ -55,7 +55,7 @@ def is_detector(model: nn.Module | Mapping) -> bool:
 
 
 def load_image(cfg: Config, model: nn.Module, path: str | Path) -> tuple[np.ndarray, dict]:
-    """The image a network sees, and its input batch.
+    """Return the image a network sees, and its input batch.
 
     Args:
         cfg: the config, of which the test pipeline is taken.

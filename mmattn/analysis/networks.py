@@ -40,7 +40,7 @@ class Classifier(nn.Module):
 
 
 def build_network(spec: Mapping[str, Any]) -> nn.Module:
-    """The network of a row of ``cost_tables.yml``.
+    """Return the network of a row of ``cost_tables.yml``.
 
     Args:
         spec: ``kind`` (``resnet``, ``mobilenet``, ``wide_resnet``, ``report_cnn``,
@@ -112,7 +112,7 @@ def wide_resnet(factor: int, aw: str) -> nn.Module:
 
 
 def report_cnn(gate: dict | list | None = None, convs: int | None = None) -> nn.Module:
-    """The autoencoder report's network.
+    """Return the autoencoder report's network.
 
     Args:
         gate: a config, or a list of them in their order; an option ``'map'`` becomes the side of
@@ -133,12 +133,12 @@ def _sized(gate: dict | list, side: int) -> dict:
 
 
 def three_stages() -> nn.Module:
-    """The report's network with the third stage that its code makes and never runs."""
+    """Return the report's network with the third stage that its code makes and never runs."""
     return Classifier(ReportCNN(idle_stage=True), 512, 10)
 
 
 def td_resnet(preset: str) -> nn.Module:
-    """A top-down ResNet by the name of its preset."""
+    """Return a top-down ResNet by the name of its preset."""
     options = PRESETS[preset]
     width = 512 if options['depth'] < 50 else 2048
     return Classifier(TDResNet(**options), width, 1000)

@@ -16,7 +16,7 @@ RESIZES = {'Resize': 'scale', 'ResizeEdge': 'scale', 'CenterCrop': 'crop_size'}
 
 
 def resized_pipeline(pipeline: Sequence[dict], size: int) -> list[dict]:
-    """A test pipeline that ends at ``size`` pixels where it ended at another size.
+    """Return a test pipeline that ends at ``size`` pixels where it ended at another size.
 
     Args:
         pipeline: its steps; left as they are.
@@ -81,7 +81,7 @@ def evaluate(
 
 
 def choose_metric(results: Mapping[int, Mapping], wanted: str | None = None) -> str:
-    """The metric to compare sizes by.
+    """Return the metric to compare sizes by.
 
     Args:
         results: what :func:`evaluate` returns.

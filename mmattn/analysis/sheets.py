@@ -76,7 +76,7 @@ def truth_of(file: Path) -> tuple[dict, list]:
 
 
 def surest(found: Mapping) -> list[tuple]:
-    """The surest prediction at each place; the evaluation uses all.
+    """Return the surest prediction at each place; the evaluation uses all.
 
     Args:
         found: tensors ``labels``, ``bboxes`` and ``scores`` of an image.

@@ -22,7 +22,7 @@ __all__ = ['paint_cams', 'paint_gates', 'paint_signals', 'signals']
 def paint_gates(
     found: Mapping[str, tuple], image: np.ndarray, padded: tuple[int, int], file: Path
 ) -> None:
-    """A row a gate: the gain of its positions over the image, that of its channels as bars.
+    """Return a row a gate: the gain of its positions over the image, that of its channels as bars.
 
     Args:
         found: what :func:`mmattn.analysis.gains.watch_gates` returns.
@@ -72,7 +72,7 @@ def signals(model: nn.Module, inputs: torch.Tensor) -> list[tuple]:
 def paint_signals(
     maps: Sequence[tuple], image: np.ndarray, padded: tuple[int, int], file: Path
 ) -> None:
-    """A row a block: the image, the predicted and the true signal over it.
+    """Return a row a block: the image, the predicted and the true signal over it.
 
     Args:
         maps: what :func:`signals` returns.
@@ -90,7 +90,7 @@ def paint_signals(
 
 
 def paint_cams(overlays: Sequence[Overlay], names: Sequence[str], file: Path) -> None:
-    """The image, and the class activation map of each checkpoint over it.
+    """Return the image, and the class activation map of each checkpoint over it.
 
     Args:
         overlays: of one image (:func:`mmattn.localization.drawing.explain`).
@@ -125,7 +125,7 @@ def _overlay(
 
 
 def _panels(rows: int, columns: int, image: np.ndarray) -> tuple[Figure, np.ndarray]:
-    """A grid of axes with cells of the image's shape."""
+    """Return a grid of axes with cells of the image's shape."""
     ratio = np.clip(image.shape[1] / image.shape[0], 0.5, 2)
     size = (columns * (2.2 * ratio + 0.2), rows * 2.5)
     return plt.subplots(rows, columns, figsize=size, squeeze=False, layout='constrained')

@@ -2,6 +2,7 @@
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 from torch import nn
 
 from mmattn.auxiliary.wrapper import SSIA
@@ -19,12 +20,12 @@ class SSIAHook(Hook):
     they are the student's.
     """
 
-    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Add the predictors."""
         state = _wrappers(runner.model)[0].ssia.state_dict()
         checkpoint['ssia'] = {key: value.cpu() for key, value in state.items()}
 
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Take the predictors, where the checkpoint has them and they fit."""
         saved = checkpoint.get('ssia', {})
         shapes = {key: value.shape for key, value in saved.items()}

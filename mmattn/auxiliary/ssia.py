@@ -146,7 +146,7 @@ class SSIABlock(nn.Module):
         return self.losses(pool(low), pool(high))
 
     def losses(self, low: Pooled, high: Pooled) -> dict[str, Tensor]:
-        """The weighted losses from the maps' summaries, see :func:`pool`."""
+        """Return the weighted losses from the maps' summaries, see :func:`pool`."""
         signals = self.signals(high)
         times, rest = divmod(len(high.channel), len(low.channel))
         if rest or not times:

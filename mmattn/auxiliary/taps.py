@@ -68,7 +68,9 @@ def _split(tap: str) -> tuple[str, int | None]:
 
 
 def _stages(backbone: nn.Module) -> list[str]:
-    """What ends the stages of a backbone, in the order in which ``out_indices`` counts them."""
+    """Return what ends the stages of a backbone, in the order in which ``out_indices`` counts
+    them.
+    """
     if hasattr(backbone, 'range_sub_modules'):  # VGG
         return [f'{backbone.module_name}.{end - 1}' for _, end in backbone.range_sub_modules]
     if hasattr(backbone, 'transition1'):  # HRNet: the branch that is new in each stage
@@ -89,7 +91,7 @@ def _stages(backbone: nn.Module) -> list[str]:
 
 
 def _last_block(backbone: nn.Module, name: str, lists: tuple = (nn.ModuleList,)) -> str:
-    """A stage itself, or the last block of one that is a mere list of blocks.
+    """Return a stage itself, or the last block of one that is a mere list of blocks.
 
     A closing norm does not count: after a LayerNorm the mean over the channels is the same
     everywhere, which leaves no spatial signal.
@@ -158,7 +160,9 @@ def watch(
         yield pooled
 
 
-def _note(pooled: dict, images, tap: str, module: nn.Module, inputs: tuple, output) -> None:
+def _note(
+    pooled: dict, images: object, tap: str, module: nn.Module, inputs: tuple, output: object
+) -> None:
     found = _as_map(output, inputs, _split(tap)[1])
     if found is None:
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
@@ -167,8 +171,8 @@ def _note(pooled: dict, images, tap: str, module: nn.Module, inputs: tuple, outp
     pooled[tap] = pool(found, None if images is None else _cells(found, *images))
 
 
-def _as_map(output, inputs: tuple, index: int | None) -> Tensor | None:
-    """The ``(N, C, H, W)`` map in what a module gives out, or ``None``."""
+def _as_map(output: object, inputs: tuple, index: int | None) -> Tensor | None:
+    """Return the ``(N, C, H, W)`` map in what a module gives out, or ``None``."""
     if index is not None:
         several = isinstance(output, (tuple, list)) and index < len(output)
         output = output[index] if several else None
@@ -179,7 +183,7 @@ def _as_map(output, inputs: tuple, index: int | None) -> Tensor | None:
     return _from_tokens(output, inputs[1]) if len(inputs) > 1 else None  # PVT's block
 
 
-def _from_tokens(tokens, size) -> Tensor | None:
+def _from_tokens(tokens: Tensor, size: tuple[int, int]) -> Tensor | None:
     """``(N, H W, C)`` and ``(H, W)`` -> ``(N, C, H, W)``."""
     if not isinstance(tokens, Tensor) or tokens.dim() != 3:
         return None
@@ -190,7 +194,7 @@ def _from_tokens(tokens, size) -> Tensor | None:
     return tokens.transpose(1, 2).unflatten(2, tuple(size))
 
 
-def image_sizes(inputs: Tensor, data_samples) -> tuple | None:
+def image_sizes(inputs: Tensor, data_samples: object) -> tuple | None:
     """How much of each input is image, where images were padded to one size.
 
     Args:
@@ -214,7 +218,7 @@ def image_sizes(inputs: Tensor, data_samples) -> tuple | None:
 
 
 def _cells(x: Tensor, sizes: list[tuple[int, int]], whole: tuple[int, int]) -> list:
-    """The sizes of the images on a map, ``(h, w)`` for each of its N entries."""
+    """Return the sizes of the images on a map, ``(h, w)`` for each of its N entries."""
     height, width = x.shape[2:]
     cells = [(_covered(h, whole[0], height), _covered(w, whole[1], width)) for h, w in sizes]
     return cells * (len(x) // len(cells))  # the branches of TridentNet, one after another

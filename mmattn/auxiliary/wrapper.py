@@ -152,7 +152,9 @@ class SSIA(Front):
         self._register_state_dict_hook(_leave_out)
         self.register_load_state_dict_post_hook(_not_missing)
 
-    def forward(self, inputs, data_samples=None, mode: str = 'tensor', **kwargs):
+    def forward(
+        self, inputs: object, data_samples: object = None, mode: str = 'tensor', **kwargs
+    ) -> object:
         call = partial(super().forward, mode=mode, **kwargs)
         return (
             self._add_to(call, inputs, data_samples)
@@ -160,11 +162,13 @@ class SSIA(Front):
             else call(inputs, data_samples)
         )
 
-    def loss(self, inputs, data_samples=None, **kwargs) -> dict[str, Tensor]:
-        """The wrapped model's losses and those of SSIA, for one that asks without ``forward``."""
+    def loss(self, inputs: object, data_samples: object = None, **kwargs) -> dict[str, Tensor]:
+        """Return the wrapped model's losses and those of SSIA, for one that asks without
+        ``forward``.
+        """
         return self._add_to(partial(super().loss, **kwargs), inputs, data_samples)
 
-    def _add_to(self, call: Callable, inputs, data_samples) -> dict[str, Tensor]:
+    def _add_to(self, call: Callable, inputs: object, data_samples: object) -> dict[str, Tensor]:
         """Add the losses of SSIA to those of a call of the wrapped model."""
         if self.ssia.watching:  # loss() inside forward()
             return call(inputs, data_samples)
@@ -176,12 +180,12 @@ class SSIA(Front):
             self.ssia.watching = False
         return {**losses, **self.ssia(pooled)}
 
-    def _watch(self, inputs, data_samples):
+    def _watch(self, inputs: object, data_samples: object):
         return _taps.watch(self, self.ssia.taps, _taps.image_sizes(inputs, data_samples))
 
     @torch.no_grad()
     def spatial_signals(self, inputs: Tensor, data_samples: Sequence | None = None) -> list[tuple]:
-        """What every block with a spatial loss predicts, and what it is asked for.
+        """Return what every block with a spatial loss predicts, and what it is asked for.
 
         Args:
             inputs: a batch as the wrapped model's preprocessor gives it.
@@ -205,7 +209,7 @@ class SSIA(Front):
 
 
 def plain_config(cfg: dict) -> dict:
-    """The wrapped model's own config, from that of a model with SSIA.
+    """Return the wrapped model's own config, from that of a model with SSIA.
 
     Args:
         cfg: ``dict(type='mmattn.SSIA', ...)`` in either form, with ``model`` or with ``wrapped``.
@@ -259,7 +263,7 @@ class _Blocks(nn.Module):
         return {name for pair in self.pairs for name in pair}
 
     def forward(self, pooled: dict[str, Pooled]) -> dict[str, Tensor]:
-        """The losses by name, from the summaries by tap."""
+        """Return the losses by name, from the summaries by tap."""
         started = self.iteration >= self.warmup  # a tensor: no wait for the device
         if self.training:
             self.iteration += 1
@@ -281,7 +285,7 @@ class _Blocks(nn.Module):
 
 
 def _let_through(started: Tensor, low: Pooled) -> Pooled:
-    """The same values; a gradient passes only where ``started`` is true."""
+    """Return the same values; a gradient passes only where ``started`` is true."""
     spatial, channel = (torch.where(started, x, x.detach()) for x in low[:2])
     return Pooled(spatial, channel, low.sizes)
 
@@ -292,13 +296,13 @@ def _leave_out(module: nn.Module, state: dict, prefix: str, metadata: dict) -> N
         del state[key]
 
 
-def _not_missing(module: nn.Module, keys) -> None:
+def _not_missing(module: nn.Module, keys: object) -> None:
     """Load hook: what a state dict never has is not missing from it."""
     own = tuple(f'ssia.{key}' for key in module.ssia.state_dict())
     keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(own)]
 
 
-def _pairs(taps: list, scheme) -> list[tuple[int, int, int]]:
+def _pairs(taps: list, scheme: object) -> list[tuple[int, int, int]]:
     """Places among the taps of every block's low map, high map and the grid of its signal."""
     if len(set(taps)) < len(taps) or len(taps) < 2:
         raise ValueError(f'taps must be two or more different ones, got {taps}')

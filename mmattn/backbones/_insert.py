@@ -58,7 +58,7 @@ class AddedParts:
         self._added = self._added | (self._names() - plain)
 
     def _adopt(self) -> None:
-        """What the host built from ``conv_cfg`` or ``plugins`` is new too where it is ours."""
+        """Count what was built from ``conv_cfg`` or ``plugins`` as new where it is ours."""
         found = set()
         for prefix, module in self.named_modules():
             if not isinstance(module, (Gate, AWConv2d, AAConv2d)):
@@ -71,11 +71,11 @@ class AddedParts:
             parameter.requires_grad_(True)  # the host's constructor has frozen its stages
 
     def added_parameters(self) -> dict:
-        """The new parameters by name: what a checkpoint of the plain network lacks."""
+        """Return the new parameters by name: what a checkpoint of the plain network lacks."""
         return {name: p for name, p in self.named_parameters() if name in self._added}
 
     def added_keys(self) -> set[str]:
-        """The keys that a checkpoint of the plain network lacks, buffers among them."""
+        """Return the keys that a checkpoint of the plain network lacks, buffers among them."""
         return {
             key
             for key in self.state_dict()
@@ -83,7 +83,7 @@ class AddedParts:
         }
 
     def _added_roots(self) -> dict:
-        """The new modules that are not part of another new module, by name."""
+        """Return the new modules that are not part of another new module, by name."""
         return {
             name: module
             for name, module in self.named_modules()
@@ -91,7 +91,7 @@ class AddedParts:
         }
 
     def init_weights(self) -> None:
-        """The host's initial values, and the methods' own for the gates.
+        """Return the host's initial values, and the methods' own for the gates.
 
         Gates that a checkpoint brought keep what it brought.
         """
@@ -109,7 +109,7 @@ class AddedParts:
                 gate.init_weights()
 
     def _outer_gates(self) -> dict:
-        """The new gates that are not part of another gate, by name."""
+        """Return the new gates that are not part of another gate, by name."""
         found = {}
         for name, module in self.named_modules():
             new = isinstance(module, Gate) and name in self._added
@@ -147,7 +147,7 @@ def gate_input(gate: nn.Module, module: nn.Module, inputs: tuple) -> tuple:
 
 
 def build_gate(cfg: dict, in_channels: int) -> tuple[str, nn.Module]:
-    """A gate of the given width and its short name.
+    """Return a gate of the given width and its short name.
 
     Raises:
         TypeError: ``cfg`` is no config.
@@ -179,7 +179,7 @@ def build_gate(cfg: dict, in_channels: int) -> tuple[str, nn.Module]:
     return name, gate
 
 
-def _check_config(what: str, cfg, example: str) -> None:
+def _check_config(what: str, cfg: object, example: str) -> None:
     """Refuse what the host would answer without naming it."""
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise TypeError(f"{what} must be a dict like dict(type='mmattn.{example}'), got {cfg!r}")
@@ -196,7 +196,7 @@ def _is_conv(cfg: dict) -> bool | None:
 
 
 def _kind(cfg: dict) -> type | None:
-    """The class a config of ours is of; ``None`` where it is not ours."""
+    """Return the class a config of ours is of; ``None`` where it is not ours."""
     kind = cfg['type']
     return MODELS.module_dict.get(kind.removeprefix('mmattn.')) if isinstance(kind, str) else kind
 
@@ -303,7 +303,7 @@ def unused_name(module: nn.Module, name: str) -> str:
     return free
 
 
-def check_rules(rules) -> None:
+def check_rules(rules: object) -> None:
     """Refuse what is no list of rules, a lone rule above all.
 
     Raises:
@@ -314,7 +314,7 @@ def check_rules(rules) -> None:
 
 
 def check_keys(rule: dict, allowed: tuple, required: str) -> None:
-    """A rule is a dict with known keys, ``required`` among them.
+    """Check that a rule is a dict with known keys, ``required`` among them.
 
     Raises:
         TypeError: the rule is no dict.

@@ -32,7 +32,7 @@ class Trial(NamedTuple):
 
 
 def sample_inputs(net: nn.Module, cfg: Mapping) -> list:
-    """Inputs the network may take, the likeliest first, from its ``in_channels``.
+    """Return inputs the network may take, the likeliest first, from its ``in_channels``.
 
     Each is one shape ``(channels, height, width)``, or a list of them where the network takes
     several maps.
@@ -94,7 +94,7 @@ def try_out(net: nn.Module, samples: Sequence, after: Iterable, convs: Mapping) 
     ) from first
 
 
-def _run(net: nn.Module, sample, after: set, convs: Mapping) -> Trial:
+def _run(net: nn.Module, sample: object, after: set, convs: Mapping) -> Trial:
     like = next(net.parameters(), torch.zeros(()))
     single = isinstance(sample[0], int)
     maps = [
@@ -116,11 +116,11 @@ def _run(net: nn.Module, sample, after: set, convs: Mapping) -> Trial:
     return Trial(widths, [_width(out) for out in outs], passed, read)
 
 
-def _note_width(widths: dict, name: str, module: nn.Module, inputs: tuple, output) -> None:
+def _note_width(widths: dict, name: str, module: nn.Module, inputs: tuple, output: object) -> None:
     widths[name].add(_width(output))
 
 
-def _width(output):
+def _width(output: object):
     if isinstance(output, Tensor):
         return output.shape[1] if output.dim() == 4 else f'a {tuple(output.shape)} tensor'
     return f'a {type(output).__name__}'
@@ -137,7 +137,7 @@ class _Watched(Front):
 
 @contextmanager
 def _weights_read(convs: Mapping) -> Iterator[set]:
-    """Yields a set that at the end holds the names of those read but never called."""
+    """Yield a set that at the end holds the names of those read but never called."""
     read, called = set(), set()
     with hooks(convs, lambda name, *_: called.add(name)):
         for conv in convs.values():
@@ -151,11 +151,20 @@ def _weights_read(convs: Mapping) -> Iterator[set]:
                     read.add(name)
 
 
-def _upsampled(features: Tensor, masks, kernel_size, group_size=1, scale_factor=1) -> Tensor:
+def _upsampled(
+    features: Tensor, masks: Tensor, kernel_size: int, group_size: int = 1, scale_factor: int = 1
+) -> Tensor:
     return F.interpolate(features, scale_factor=scale_factor)
 
 
-def _unmasked(features: Tensor, mask, weight, bias, padding=0, stride=1) -> Tensor:
+def _unmasked(
+    features: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    padding: object = 0,
+    stride: object = 1,
+) -> Tensor:
     return F.conv2d(features, weight, bias, stride, padding)
 
 

@@ -91,7 +91,14 @@ class Attend(Front, AddedParts):
         TypeError: a rule, a gate or a convolution is no dict.
     """
 
-    def __new__(cls, wrapped, attention=(), sample=None, attention_norm_eval=False, **kwargs):
+    def __new__(
+        cls,
+        wrapped: dict | str,
+        attention: Sequence = (),
+        sample: object = None,
+        attention_norm_eval: bool = False,
+        **kwargs,
+    ):
         net = _build(_config(wrapped, kwargs))
         if isinstance(net, Attend):
             raise ValueError('wrapped must be a plain network: put all rules into one list')
@@ -134,7 +141,7 @@ class Attend(Front, AddedParts):
                     self._add_to_levels(rule, trial)
         self._remember(plain)
 
-    def forward(self, *args, **kwargs):
+    def forward(self, *args, **kwargs) -> object:
         outs = super().forward(*args, **kwargs)
         if not self._level_gates:
             return outs
@@ -259,8 +266,8 @@ class Attend(Front, AddedParts):
             self._level_gates.append((level, key))
 
 
-def _config(wrapped, kwargs: dict) -> dict:
-    """The network's own config.
+def _config(wrapped: dict | str, kwargs: dict) -> dict:
+    """Return the network's own config.
 
     What a detector puts beside its head's config (``train_cfg``, ``test_cfg``) goes in as well.
     """
@@ -284,8 +291,8 @@ def _build(cfg: dict) -> nn.Module:
     return ROOT_MODELS.build(dict(cfg, type=_REPAIRED.get(name, kind)))
 
 
-def _with_scope(kind):
-    """A type's name with its scope: that of the runner, or of the framework that has it."""
+def _with_scope(kind: object):
+    """Return a type's name with its scope: that of the runner, or of the framework that has it."""
     if not isinstance(kind, str) or '.' in kind:
         return kind
     with ROOT_MODELS.switch_scope_and_registry(None) as registry:
@@ -305,7 +312,7 @@ def _with_scope(kind):
 
 
 def _check(rule: dict) -> None:
-    """A rule has the keys of one of the three kinds."""
+    """Check that a rule has the keys of one of the three kinds."""
     if isinstance(rule, dict) and 'conv' in rule:
         check_keys(rule, ('conv', 'replace'), 'replace')
     else:
@@ -314,13 +321,13 @@ def _check(rule: dict) -> None:
 
 
 def _match_modules(patterns: str | Sequence, named: dict) -> list:
-    """The modules of ``{module: names}`` one of whose names matches."""
+    """Return the modules of ``{module: names}`` one of whose names matches."""
     names = {name: module for module, names in named.items() for name in names}
     return list(dict.fromkeys(names[name] for name in _match(patterns, names)))
 
 
 def _match(patterns: str | Sequence, names: Iterable) -> list:
-    """The names that one of the patterns matches as a whole."""
+    """Return the names that one of the patterns matches as a whole."""
     patterns = [patterns] if isinstance(patterns, str) else patterns
     try:
         compiled = [re.compile(pattern) for pattern in patterns]

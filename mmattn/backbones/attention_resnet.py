@@ -153,7 +153,9 @@ class AttentionResNet(AddedParts, ResNet):
         return self
 
     def _trains_with_fixed_norms(self) -> bool:
-        """A classifier's backbone (one output map) that is trained whole, but for its norms."""
+        """Tell a classifier's backbone (one output map) that is trained whole, but for its
+        norms.
+        """
         return self.norm_eval and self.frozen_stages < 0 and len(self.out_indices) == 1
 
     def make_res_layer(self, block: type, **kwargs) -> ResLayer:
@@ -246,7 +248,7 @@ def _out_channels(block: nn.Module) -> int:
 
 
 def positions_in(block: nn.Module) -> tuple[str, ...]:
-    """The positions a block has for :func:`add_to_block`, whatever network it is in.
+    """Return the positions a block has for :func:`add_to_block`, whatever network it is in.
 
     Blocks derived from mmdet's (Res2Net, RegNet, ResNeSt, HRNet, ...) have them where they kept
     the convolution in question; a block of another kind has none.
@@ -314,7 +316,7 @@ def _stages(argument: str, stages: Sequence | None, net: ResNet) -> list:
     )
 
 
-def _places(stages: Sequence | None, blocks, net: ResNet) -> dict:
+def _places(stages: Sequence | None, blocks: object, net: ResNet) -> dict:
     """``{stage: block indices}`` of a rule."""
     if isinstance(blocks, dict):
         if stages is not None:

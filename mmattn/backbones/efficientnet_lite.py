@@ -75,7 +75,7 @@ class EfficientNetLite(EfficientNet):
             assert not unused, unused
 
     def _converted(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The package's weights under mmdet's names, of the layers that are built."""
+        """Return the package's weights under mmdet's names, of the layers that are built."""
         blocks = [
             f'layers.{number}.{place}'
             for number, layer in enumerate(self.layers)

@@ -131,7 +131,7 @@ def parse_options(pairs: list[str]) -> dict:
 
 
 def _check_options(cfg: Config, options: dict) -> None:
-    """An option whose first word is misspelt would be a new setting that nothing reads."""
+    """Refuse an option with a misspelt first word: a setting that nothing reads."""
     known = set(cfg.keys()) | _RUNNER_KEYS
     for option in options:
         name = option.split('.')[0]
@@ -183,7 +183,7 @@ def _is_first_process() -> bool:
     return all(os.environ.get(name, '0') == '0' for name in ('RANK', 'SLURM_PROCID'))
 
 
-def _strings(cfg) -> list[str]:
+def _strings(cfg: object) -> list[str]:
     """Every text in a nested config."""
     if isinstance(cfg, dict):
         cfg = list(cfg.values())

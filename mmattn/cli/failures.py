@@ -63,7 +63,8 @@ def end_run(
 
 
 def our_sentence(error: BaseException) -> str | None:
-    """The message of an error that a ``raise`` statement of mmattn, or of its tools, raised.
+    """Return the message of an error that a ``raise`` statement of mmattn, or of its tools,
+    raised.
 
     mmengine raises an error of a class it builds again, with the class in front: that is seen
     through. What Python or a framework raised is none of ours, wherever it was called from.
@@ -92,7 +93,7 @@ def _raised_by_us(trace: TracebackType | None) -> bool:
 
 
 def _text(error: BaseException) -> str:
-    """The message; that of a KeyError without the quotes Python puts around it."""
+    """Return the message; that of a KeyError without the quotes Python puts around it."""
     single = isinstance(error, KeyError) and len(error.args) == 1
     return str(error.args[0]) if single else str(error)
 
@@ -132,7 +133,7 @@ def _full_disk(error: BaseException, cfg: Config | None) -> str | None:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The error and what caused it, the first cause last."""
+    """Return the error and what caused it, the first cause last."""
     errors = [error]
     while (cause := errors[-1].__cause__ or errors[-1].__context__) and cause not in errors:
         errors.append(cause)
@@ -165,7 +166,7 @@ def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ())
 
 
 def _unscoped_name(text: str, cfg: Config | None) -> str | None:
-    """The sentence for one of mmattn's names written without its scope, or with another."""
+    """Return the sentence for one of mmattn's names written without its scope, or with another."""
     from mmattn.registry import MODELS
 
     MODELS.import_from_location()  # a config without our scope made nobody look
@@ -185,7 +186,9 @@ def _unscoped_name(text: str, cfg: Config | None) -> str | None:
 
 
 def _arguments(name: str, cfg: Config | None) -> set[str]:
-    """The arguments of a registered class, and of mmattn's in the config, which hand theirs on."""
+    """Return the arguments of a registered class, and of mmattn's in the config, which hand theirs
+    on.
+    """
     from mmengine.registry import MODELS
 
     from mmattn.registry import MODELS as OURS
@@ -210,7 +213,7 @@ def _arguments(name: str, cfg: Config | None) -> set[str]:
     }
 
 
-def _types(cfg) -> list[str]:
+def _types(cfg: object) -> list[str]:
     """Every ``type`` in a nested config."""
     if isinstance(cfg, dict):
         own = [cfg['type']] if isinstance(cfg.get('type'), str) else []

@@ -11,7 +11,7 @@ __all__ = ['child_environment', 'read_scalars', 'write_json']
 
 
 def child_environment(**variables: str) -> dict[str, str]:
-    """The environment for a tool started from here: it finds this very mmattn."""
+    """Return the environment for a tool started from here: it finds this very mmattn."""
     paths = [str(Path(__file__).parents[2]), os.environ.get('PYTHONPATH', '')]
     return {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths)), **variables}
 

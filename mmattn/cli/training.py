@@ -62,7 +62,7 @@ def train(
 
 
 def build_runner(cfg: Config) -> Runner:
-    """The runner of a config."""
+    """Return the runner of a config."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

@@ -129,7 +129,7 @@ class AAConv2d(nn.Conv2d):
         self.dk, self.dv, self.num_heads = self_dk, self_dv, num_heads
         self.gamma = make_gamma(init, **kwargs)
 
-        def pointwise(place, c1, c2, **options):
+        def pointwise(place: object, c1: int, c2: int, **options):
             if aw == place:
                 options.update(reduction=reduction, norm=norm)
                 return AWConv2d(c1, c2, 1, bias=bias, **options, **kwargs)
@@ -187,7 +187,7 @@ class AAConv2d(nn.Conv2d):
         return out.transpose(1, 2).reshape(x.shape[0], self.dv, height, width)
 
     def added_keys(self) -> set[str]:
-        """The keys that a checkpoint with a plain convolution lacks."""
+        """Return the keys that a checkpoint with a plain convolution lacks."""
         return set(self.state_dict()) - {'weight', 'bias'}
 
     def adapt_checkpoint(self, state_dict: dict, prefix: str) -> None:
@@ -218,7 +218,7 @@ def _channels(name: str, value: int | float, out_channels: int, num_heads: int, 
     return value
 
 
-def _check_map_size(map_size) -> None:
+def _check_map_size(map_size: object) -> None:
     pair = isinstance(map_size, Sequence) and len(map_size) == 2
     if not pair or not all(isinstance(size, int) and size >= 1 for size in map_size):
         raise ValueError(f'map_size must be (height, width), both >= 1, or None, got {map_size!r}')
@@ -233,7 +233,7 @@ def _check_same(conv: nn.Conv2d) -> None:
             )
 
 
-def _pair(padding) -> tuple:
+def _pair(padding: object) -> tuple:
     return (padding, padding) if isinstance(padding, str) else padding
 
 

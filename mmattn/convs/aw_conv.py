@@ -135,7 +135,7 @@ class AWConv2d(nn.Conv2d):
         return out if bias is None else out + bias[:, None, None]
 
     def added_keys(self) -> set[str]:
-        """The keys that a checkpoint with a plain convolution lacks."""
+        """Return the keys that a checkpoint with a plain convolution lacks."""
         return set(self.state_dict()) - {'weight', 'bias'}
 
 

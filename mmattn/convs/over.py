@@ -43,11 +43,11 @@ class _AWOver(Front, AWConv2d):
         return convolve_attended(conv, self.padded(x), attn, self.recompute)
 
     def own_weight(self) -> Tensor:
-        """The weight the host would convolve with."""
+        """Return the weight the host would convolve with."""
         return self.weight
 
     def padded(self, x: Tensor) -> Tensor:
-        """The input the host would convolve."""
+        """Return the input the host would convolve."""
         return x
 
 

@@ -82,7 +82,7 @@ class _Kind:
     item: '_Kind | None' = None
 
     def refusal(self, name: str, value: object) -> str:
-        """The sentence about a value that is not such."""
+        """Return the sentence about a value that is not such."""
         if self.item is not None and _is_list(value):
             for index, item in enumerate(value):
                 if not self.item.test(item):
@@ -140,7 +140,7 @@ def argument_names(cls: type) -> set[str]:
 
 
 def _takes_nothing(self: object) -> None:
-    """The constructor of a class that has none."""
+    """Return the constructor of a class that has none."""
 
 
 def check_call(cls: type, options: Mapping[str, object]) -> None:
@@ -228,7 +228,7 @@ def _signature(cls: type) -> _Signature:
 
 
 def _unknown(p: inspect.Parameter, ours: bool) -> _Kind:
-    """A parameter without annotation."""
+    """Return a parameter without annotation."""
     return _ANYTHING if ours or p.name not in _HOST_NAMES else _kind(_HOST_NAMES[p.name])
 
 
@@ -247,7 +247,7 @@ def _hints(init: Callable) -> dict[str, Any]:
 
 
 def _kind(annotation: Any) -> _Kind:
-    """What an annotation allows."""
+    """Return what an annotation allows."""
     if annotation is None:
         annotation = types.NoneType
     if isinstance(annotation, type) and annotation in _PLAIN:
@@ -289,7 +289,7 @@ def _any_of(kinds: list[_Kind]) -> _Kind:
 
 
 def _list_of(origin: Any, parts: tuple) -> _Kind:
-    """A list or tuple; a text is none, and a config file may write one for the other."""
+    """Return a list or tuple; a text is none, and a config file may write one for the other."""
     if origin is tuple and len(parts) > 1 and Ellipsis not in parts:
         kinds = [_kind(part) for part in parts]
         number = _NUMBERS.get(len(kinds), str(len(kinds)))
@@ -333,7 +333,7 @@ def _is_ours(error: BaseException | None) -> bool:
 
 
 def _retold(owner: str, error: Exception) -> Exception:
-    """A framework's error as one sentence; an ``assert`` without words by its condition."""
+    """Return a framework's error as one sentence; an ``assert`` without words by its condition."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     package = frame.filename.replace('\\', '/').rpartition('site-packages/')[2].split('/')[0]
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)

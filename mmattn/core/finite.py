@@ -57,7 +57,7 @@ class InvalidLossHook(Hook):
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in a nested value."""
+    """Return the tensors in a nested value."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):

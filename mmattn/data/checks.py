@@ -84,7 +84,9 @@ def image_paths(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> list[s
 def _open_layout(
     dataset: Any, dataset_cfg: Any, where: str, readers: Sequence[str] = ()
 ) -> Layout | None:
-    """The layout that this data set reads; None for one that is not local or not known here."""
+    """Return the layout that this data set reads; None for one that is not local or not known
+    here.
+    """
     from mmdet.datasets import CocoDataset, XMLDataset
 
     if not is_local(dataset):

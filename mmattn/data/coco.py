@@ -122,7 +122,8 @@ def _fault(path: str, groups: dict, group: str, index: int, field: str, text: st
 
 
 def coco_entries(path: str) -> Source:
-    """The entries of a COCO file; the label is the category's place in the order of the ids.
+    """Return the entries of a COCO file; the label is the category's place in the order of the
+    ids.
 
     Raises:
         OSError: The file cannot be read.

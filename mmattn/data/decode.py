@@ -51,7 +51,7 @@ def read_image(
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what an error says, its type where it says nothing."""
+    """Return the first line of what an error says, its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

@@ -49,7 +49,7 @@ class Layout:
             self.readers.add(MASKS)
 
     def step(self, name: str) -> Mapping | None:
-        """The config of the pipeline's step of a type."""
+        """Return the config of the pipeline's step of a type."""
         return next((s for s in self.steps if str(s['type']).endswith(name)), None)
 
     def paths(self) -> list[str]:

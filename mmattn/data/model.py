@@ -66,7 +66,7 @@ def _is_pretrained(init_cfg: Any) -> bool:
 
 
 def _note_frozen(model: Mapping, start: Any) -> list[str]:
-    """A stage that is frozen with weights from nowhere never learns, nor may a gate in it."""
+    """Note a frozen stage without weights: it never learns, nor may a gate in it."""
     backbone = model.get('backbone')
     if start or not isinstance(backbone, Mapping):
         return []
@@ -123,7 +123,7 @@ def _note_batch_norm(cfg: Config, model: Mapping) -> list[str]:
 
 
 def _option(config: Mapping, name: str) -> Any:
-    """The value of an option of a class of this package, its default where it is not given."""
+    """Return the value of an option of a class of ours, else its default."""
     kind = config.get('type')
     if not isinstance(kind, str) or not kind.startswith('mmattn.'):
         return None

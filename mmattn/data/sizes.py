@@ -50,7 +50,7 @@ class ImageSize:
 
 
 def show_size(size: tuple[int, int]) -> str:
-    """A size as people write it, width first."""
+    """Return a size as people write it, width first."""
     return f'{size[1]} x {size[0]}'
 
 

@@ -22,7 +22,7 @@ _DELIMITERS = (',', ';', '\t', '|')
 
 
 def kaggle_entries(path: Path) -> Source:
-    """The entries of Kaggle's CSV: ``ImageId, "wnid x0 y0 x1 y1 wnid x0 ..."``.
+    """Return the entries of Kaggle's CSV: ``ImageId, "wnid x0 y0 x1 y1 wnid x0 ..."``.
 
     Raises:
         OSError: The file cannot be read.
@@ -60,7 +60,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, dict]]:
 
 
 def _delimiter(path: Path, text: str) -> str:
-    """What separates the columns; found by the names in the first line."""
+    """Return what separates the columns; found by the names in the first line."""
     line = text.split('\n', 1)[0].rstrip('\r')
     wanted = [field.name for field in KAGGLE['columns']]
     heads = {
@@ -142,7 +142,7 @@ class _Lines:
         self.rest: list[tuple[str, str]] = []
 
     def rows(self, file: str) -> Iterator[dict]:
-        """The good lines of a file; the faults of the others go to their entries."""
+        """Return the good lines of a file; the faults of the others go to their entries."""
         for place, values, fault in _rows(self.folder / file, self.table, self.separator):
             key = values.get(self.name)
             if fault and key in self.entries:
@@ -153,7 +153,7 @@ class _Lines:
                 yield dict(values, place=place)
 
     def matching(self, file: str, list_file: str) -> Iterator[tuple[Entry, dict]]:
-        """The good lines of a file with their entries."""
+        """Return the good lines of a file with their entries."""
         for values in self.rows(file):
             key = values[self.name]
             if key in self.entries:
@@ -178,7 +178,7 @@ class _Lines:
 
 
 def wsol_entries(path: Path) -> Source:
-    """The entries of wsolevaluation's metadata folder (one split).
+    """Return the entries of wsolevaluation's metadata folder (one split).
 
     Raises:
         OSError: A file cannot be read.
@@ -198,7 +198,7 @@ def wsol_entries(path: Path) -> Source:
 
 
 def cub_entries(path: Path, split: str = 'test') -> Source:
-    """The entries of CUB-200-2011; its ``test`` images, unless another split is asked for.
+    """Return the entries of CUB-200-2011; its ``test`` images, unless another split is asked for.
 
     Raises:
         OSError: A file cannot be read.
@@ -235,7 +235,7 @@ def cub_entries(path: Path, split: str = 'test') -> Source:
 
 
 def boxes_entries(path: Path) -> Source:
-    """The entries of a JSON list of ``{file, label, boxes}``.
+    """Return the entries of a JSON list of ``{file, label, boxes}``.
 
     Raises:
         OSError: The file cannot be read.

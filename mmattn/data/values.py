@@ -24,7 +24,7 @@ class Kind:
 
 
 def show(value: Any) -> str:
-    """A value with its type, short: ``the text '1'``, ``null``, ``the list []``."""
+    """Return a value with its type, short: ``the text '1'``, ``null``, ``the list []``."""
     if value is None:
         return 'null'
     if isinstance(value, bool):
@@ -116,7 +116,7 @@ _id = _whole(0, _LARGEST_ID)
 
 
 def from_text(read: Callable[[Any], Any], parse: Callable[[str], Any] = float) -> Callable:
-    """The same range for a number that is written as text, as in XML and CSV."""
+    """Return the same range for a number that is written as text, as in XML and CSV."""
 
     def read_text(value: Any) -> Any:
         if not isinstance(value, str):

@@ -84,7 +84,7 @@ def _reader(table: str, readers: frozenset[str]) -> EntryReader:
 
 
 def ilsvrc_entries(path: str | os.PathLike) -> Source:
-    """The entries of a folder of XML files, one an image, objects named by their wnid."""
+    """Return the entries of a folder of XML files, one an image, objects named by their wnid."""
     entries = []
     for file in sorted(Path(path).rglob('*.xml')):
         entry = Entry(file.stem)

@@ -68,7 +68,7 @@ class Boxes:
         return len(self.scores)
 
     def table(self) -> np.ndarray:
-        """The ``(N, 7)`` array that COCO's loaders take."""
+        """Return the ``(N, 7)`` array that COCO's loaders take."""
         parts = (self.image_ids, *np.asarray(self.boxes, float).T, self.scores, self.category_ids)
         return np.stack([np.asarray(part, float) for part in parts], axis=1)
 
@@ -83,7 +83,7 @@ class Boxes:
 
 
 def choose_engine(wanted: str | None = None) -> str:
-    """The engine to evaluate with.
+    """Return the engine to evaluate with.
 
     Args:
         wanted: ``'hotcoco'``, ``'pycocotools'``, or None for hotcoco where it is installed.
@@ -180,7 +180,7 @@ def figures(evaluator: Any) -> dict[str, float]:
 
 
 def category_figures(evaluator: Any) -> dict[int, dict[str, float]]:
-    """The six average precisions of every category, by its id; nan without objects."""
+    """Return the six average precisions of every category, by its id; nan without objects."""
     content, params = evaluator.eval, evaluator.params
     found = {}
     for index, category in enumerate(params.catIds):
@@ -197,7 +197,7 @@ def _plan() -> list[tuple[str, tuple]]:
     return list(FIGURES.items())
 
 
-def _figure(content: dict, params: Any, kind: str, iou, area: str, max_dets: int) -> float:
+def _figure(content: dict, params: Any, kind: str, iou: object, area: str, max_dets: int) -> float:
     """One mean, over the same values in the same order as pycocotools."""
     values = np.asarray(content[kind])
     areas, counts = list(params.areaRngLbl), list(params.maxDets)
@@ -213,7 +213,7 @@ def _figure(content: dict, params: Any, kind: str, iou, area: str, max_dets: int
 
 
 def _detected(truth: Any, found: Boxes, engine: str, iou_type: str) -> Any:
-    """Detections as the engine's COCO; of masks, the areas are those of the masks."""
+    """Return detections as the engine's COCO; of masks, the areas are those of the masks."""
     masks = iou_type == 'segm'
     if engine == 'hotcoco':
         import hotcoco.mask

@@ -126,7 +126,7 @@ class CocoMetric(_MMDetCocoMetric):
         return values
 
     def _collect_truth(self, truths: Sequence[dict]) -> dict:
-        """The data set's own boxes in COCO's layout, as mmdet writes them."""
+        """Return the data set's own boxes in COCO's layout, as mmdet writes them."""
         annotations = []
         for truth in truths:
             number = self._numbers[truth['img_id']]

@@ -1,6 +1,6 @@
 """Gates and convolutions by rules of Attend: other backbones, necks, heads."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mmengine.config import ConfigDict
 from torch import nn
@@ -66,7 +66,7 @@ def _add_rule(network: Network, where: str, rule: dict) -> None:
 
 
 def gate_in_backbone(network: Network, wish: Wish) -> None:
-    """A gate where the method belongs, in any backbone.
+    """Put a gate where the method belongs, in any backbone.
 
     Raises:
         ValueError: there is no such place.
@@ -121,7 +121,9 @@ def _no_such_place(network: Network, wish: Wish, why: str) -> ValueError:
 
 
 def _places_in(net: nn.Module, stage: Stage, position: str, block: int | None) -> list:
-    """``(module, position inside it)`` of a stage's places; ``None`` for one it does not have."""
+    """Return ``(module, position inside it)`` of a stage's places; ``None`` for one it does not
+    have.
+    """
     if position == 'before_norm2' and not stage.blocks:
         return [(conv, '') for convs in stage.convs for conv in convs]
     if position == 'after_stage' or not stage.blocks:
@@ -172,7 +174,7 @@ def _gate_on_outputs(network: Network, where: str, wish: Wish, read: Sequence) -
 
 
 def conv_in_backbone(network: Network, wish: Wish) -> None:
-    """A convolution in the place of those that the method is for, in any backbone.
+    """Put a convolution in the place of those that the method is for, in any backbone.
 
     Raises:
         ValueError: there is none.
@@ -200,7 +202,7 @@ def _by_pattern(network: Network, where: str, wish: Wish) -> bool:
 
 
 def _replace(network: Network, where: str, wish: Wish, net: nn.Module, names: Iterable) -> None:
-    """A rule that exchanges these convolutions of a part."""
+    """Return a rule that exchanges these convolutions of a part."""
     named = {aliases[0]: aliases for aliases in convolutions(net).values()}
     if wish.kind == 'AAConv2d':
         names = [name for name in names if net.get_submodule(name).groups == 1]
@@ -230,7 +232,7 @@ def _why_no_conv(net: nn.Module, wish: Wish) -> str:
 
 
 def gate_in_neck(network: Network, wish: Wish) -> None:
-    """A gate before each convolution of an FPN, or on the output maps of any neck.
+    """Put a gate before each convolution of an FPN, or on the output maps of any neck.
 
     Raises:
         ValueError: there is no neck, or no such place.
@@ -271,7 +273,7 @@ def _takes_gates(network: Network, name: str) -> bool:
 
 
 def conv_in_neck(network: Network, wish: Wish) -> None:
-    """An attention convolution in the place of every convolution of the neck.
+    """Put an attention convolution in the place of every convolution of the neck.
 
     Raises:
         ValueError: there is no neck, or none of its convolutions can be replaced.
@@ -331,16 +333,16 @@ def add_aw_fpn(network: Network, wish: Wish) -> None:
 
 
 def gate_in_heads(network: Network, wish: Wish) -> None:
-    """A gate after every convolution of the towers of one head, or of all."""
+    """Put a gate after every convolution of the towers of one head, or of all."""
     _in_heads(network, wish, _gate_in_head)
 
 
 def conv_in_heads(network: Network, wish: Wish) -> None:
-    """An attention convolution for those of the towers of one head, or of all."""
+    """Put an attention convolution for those of the towers of one head, or of all."""
     _in_heads(network, wish, _conv_in_head)
 
 
-def _in_heads(network: Network, wish: Wish, add) -> None:
+def _in_heads(network: Network, wish: Wish, add: Callable) -> None:
     if wish.where != 'head':
         add(network, wish.where, wish)
         return
@@ -357,7 +359,7 @@ def _in_heads(network: Network, wish: Wish, add) -> None:
 
 
 def _tower_convs(net: nn.Module) -> list[str]:
-    """The spatial convolutions of a head's towers; where it has none, its predictors."""
+    """Return the spatial convolutions of a head's towers; where it has none, its predictors."""
     names = spatial_convs(net)
     towers = [name for name in names if any(w.endswith(('conv', 'convs')) for w in _words(name))]
     return towers or names

@@ -51,7 +51,7 @@ def add_attention(
     init: str | None = None,
     **options,
 ) -> Config:
-    """A config with attention in it: any method in any detector or classifier.
+    """Return a config with attention in it: any method in any detector or classifier.
 
     Every method has a place that its paper gives it (``python tools/add_attention.py --list``);
     ``where``, ``stages`` and ``position`` choose another. What the config has (``plugins``,
@@ -102,7 +102,7 @@ def add_attention(
 
 
 def read_config(cfg: Config | str | Path) -> Config:
-    """A config from whatever :func:`add_attention` takes.
+    """Return a config from whatever :func:`add_attention` takes.
 
     Raises:
         TypeError: it is something else.
@@ -127,7 +127,7 @@ def read_config(cfg: Config | str | Path) -> Config:
 
 
 def _from_package(package: str, path: str) -> Config:
-    """A config that comes with a framework."""
+    """Return a config that comes with a framework."""
     file = Path(get_installed_path(package), '.mim', 'configs', path)
     if file.is_file():  # also names that mmengine's hub cannot read, such as gn+ws
         return Config.fromfile(file)
@@ -140,7 +140,7 @@ def _from_package(package: str, path: str) -> Config:
 
 
 def choose_init(cfg: Config) -> tuple[str, str]:
-    """The start of new parts, and why: identity where the network starts from weights."""
+    """Return the start of new parts, and why: identity where the network starts from weights."""
     if cfg.get('load_from'):
         return 'identity', f'the network starts from load_from={cfg.load_from!r}'
     start = _pretrained(cfg.model)
@@ -153,7 +153,7 @@ def choose_init(cfg: Config) -> tuple[str, str]:
 
 
 def _pretrained(cfg: Any) -> str | None:
-    """The first checkpoint that some part of a model starts from."""
+    """Return the first checkpoint that some part of a model starts from."""
     if isinstance(cfg, dict):
         if str(cfg.get('type')).endswith('Pretrained'):
             return str(cfg.get('checkpoint'))
@@ -183,7 +183,7 @@ def _add_one(
 
 
 def _settle(row: Method, network: Network) -> Method:
-    """The method that a name stands for in this network."""
+    """Return the method that a name stands for in this network."""
     if row.name == 'TDAM':
         need_part(network, 'backbone', 'TDAM')
         kind = network.kind('backbone').__name__
@@ -203,7 +203,7 @@ def _like_first_gate(row: Method, options: dict) -> Method:
 
 
 def _places(row: Method, where: Any, network: Network) -> list[str]:
-    """The parts of the network a method goes into.
+    """Return the parts of the network a method goes into.
 
     Raises:
         TypeError: ``where`` is no name or list of names.

@@ -21,7 +21,7 @@ def is_lazy(base: str) -> bool:
 
 
 def leaf_text(base: str, plain: Config, new: Config, out: str | Path | None = None) -> str:
-    """A config file that inherits ``base`` and states what ``new`` has otherwise.
+    """Return a config file that inherits ``base`` and states what ``new`` has otherwise.
 
     Args:
         base: what ``plain`` was read from: a file, or a name such as ``'mmdet::...'``.
@@ -55,7 +55,7 @@ def leaf_text(base: str, plain: Config, new: Config, out: str | Path | None = No
 
 
 def difference(old: dict, new: dict, path: str = '') -> dict:
-    """What a child config of ``old`` has to say to be ``new``.
+    """Return what a child config of ``old`` has to say to be ``new``.
 
     Args:
         old: the base.
@@ -76,24 +76,24 @@ def difference(old: dict, new: dict, path: str = '') -> dict:
     return found
 
 
-def _dict_difference(old, new: dict, path: str) -> dict:
+def _dict_difference(old: object, new: dict, path: str) -> dict:
     if not isinstance(old, dict) or set(old) - set(new):
         return {} if _same(old, new) else {_DELETE: True, **new}
     return difference(old, new, path)
 
 
-def _same(old, new) -> bool:
+def _same(old: object, new: object) -> bool:
     return type(old) is type(new) and old == new
 
 
-def _grown(old, new, path: str):
+def _grown(old: object, new: object, path: str):
     longer = isinstance(old, list) and isinstance(new, list) and old
     if path and longer and len(new) > len(old) and new[: len(old)] == old:
         return [_Code(f'*{path}'), *new[len(old) :]]
     return new
 
 
-def _is_wrapped(old, new) -> bool:
+def _is_wrapped(old: object, new: object) -> bool:
     """Whether a model stands around the old one."""
     return (
         isinstance(old, dict)
@@ -104,7 +104,7 @@ def _is_wrapped(old, new) -> bool:
 
 
 def _derived(path: str, old: dict, new: dict):
-    """``new`` in terms of the dict ``path``, which is ``old``."""
+    """Return ``new`` in terms of the dict ``path``, which is ``old``."""
     if set(old) - set(new):
         return new
     changes = {}
@@ -130,8 +130,8 @@ class _Code(str):
     """Text that is written as it is."""
 
 
-def _expression(value, before: int, indent: int) -> str:
-    """A value as code: on one line where it fits, else one entry a line."""
+def _expression(value: object, before: int, indent: int) -> str:
+    """Return a value as code: on one line where it fits, else one entry a line."""
     short = _one_line(value)
     if indent + before + len(short) + 1 <= WIDTH:
         return short
@@ -155,7 +155,7 @@ def _expression(value, before: int, indent: int) -> str:
     return short
 
 
-def _one_line(value) -> str:
+def _one_line(value: object) -> str:
     if isinstance(value, _Code):
         return str(value)
     if isinstance(value, _Derived):
@@ -177,7 +177,7 @@ def _text(value: str) -> str:
     return f"r'{value}'" if raw else repr(value)
 
 
-def _is_name(key) -> bool:
+def _is_name(key: object) -> bool:
     return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
 
 

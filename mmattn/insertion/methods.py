@@ -222,7 +222,7 @@ FOR_NETWORK = ('TDAM', 'LearnToPay')  # stand for a twin of the backbone; for a 
 
 
 def find_method(name: str) -> Method:
-    """The row of a name, which may have a scope, hyphens, and another case.
+    """Return the row of a name, which may have a scope, hyphens, and another case.
 
     A gate or convolution that is registered but has no row (yours) gets one: the place of SE, or
     of AW-convolution.
@@ -259,7 +259,7 @@ def find_method(name: str) -> Method:
 
 
 def _registered(name: str) -> type | None:
-    """The class of a name, of whatever scope; ``None`` where there is none."""
+    """Return the class of a name, of whatever scope; ``None`` where there is none."""
     scope, _, short = name.rpartition('.')
     if scope in ('', 'mmattn'):
         MODELS.import_from_location()

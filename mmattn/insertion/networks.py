@@ -118,7 +118,9 @@ class Network:
         return _image_size(self.cfg, self.model, self.is_classifier)
 
     def part(self, where: str) -> ConfigDict | None:
-        """The config of a part by its path, such as ``'neck.0'`` or ``'roi_head.mask_head'``."""
+        """Return the config of a part by its path, such as ``'neck.0'`` or
+        ``'roi_head.mask_head'``.
+        """
         found: Any = self.model
         for key in where.split('.'):
             if isinstance(found, list | tuple) and key.isdigit() and int(key) < len(found):
@@ -128,14 +130,14 @@ class Network:
         return found if isinstance(found, dict) and 'type' in found else None
 
     def necks(self) -> list[str]:
-        """The paths of its necks: none, one, or those of a chain."""
+        """Return the paths of its necks: none, one, or those of a chain."""
         neck = self.model.get('neck')
         if isinstance(neck, list | tuple):
             return [f'neck.{i}' for i in range(len(neck))]
         return ['neck'] if self.part('neck') is not None else []
 
     def heads(self) -> list[str]:
-        """The paths of its heads; those of a chain (Cascade R-CNN) one by one."""
+        """Return the paths of its heads; those of a chain (Cascade R-CNN) one by one."""
         found = []
         for prefix, model in (('', self.model), ('roi_head.', self.model.get('roi_head') or {})):
             for key, value in model.items():
@@ -146,16 +148,16 @@ class Network:
         return [path for path in found if self.part(path) is not None]
 
     def names(self) -> list[str]:
-        """The paths of all parts."""
+        """Return the paths of all parts."""
         return ['backbone', *self.necks(), *self.heads()]
 
     def kind(self, where: str) -> type:
-        """The class of a part, that of the wrapped network for ``mmattn.Attend``."""
+        """Return the class of a part, that of the wrapped network for ``mmattn.Attend``."""
         cfg = self.part(where)
         return class_of(plain_type(cfg), cfg.get('_scope_') or self.scope)
 
     def build(self, where: str) -> nn.Module:
-        """A part, without weights from anywhere.
+        """Return a part, without weights from anywhere.
 
         Raises:
             ValueError: it cannot be built; the sentence names the part.
@@ -169,13 +171,13 @@ class Network:
                 raise ValueError(f'the {where} cannot be built: {_plain_words(error)}') from error
 
     def trace(self, where: str) -> Traced:
-        """A part built and run on an image of the config's size, or on the maps before it."""
+        """Return a part built and run on an image of the config's size, or on maps."""
         if where not in self._traced:
             self._traced[where] = _trace(lambda: self.build(where), self._inputs(where))
         return self._traced[where]
 
     def _inputs(self, where: str) -> Any:
-        """What a part runs on: an image, or maps; ``None`` where that is not known."""
+        """Return what a part runs on: an image, or maps; ``None`` where that is not known."""
         if where == 'backbone':
             channels = self.part('backbone').get('in_channels', 3)
             return torch.zeros(1, channels if isinstance(channels, int) else 3, *self.size)
@@ -214,7 +216,7 @@ def is_attend(cfg: dict) -> bool:
 
 
 def plain_type(cfg: dict) -> Any:
-    """The type of a part, that of the wrapped network for ``mmattn.Attend``."""
+    """Return the type of a part, that of the wrapped network for ``mmattn.Attend``."""
     if is_attend(cfg):
         wrapped = cfg['wrapped']
         return wrapped['type'] if isinstance(wrapped, dict) else wrapped
@@ -222,7 +224,7 @@ def plain_type(cfg: dict) -> Any:
 
 
 def class_of(kind: Any, scope: str) -> type:
-    """The class of a type in a config.
+    """Return the class of a type in a config.
 
     Raises:
         ValueError: nothing of that name is registered.
@@ -240,7 +242,7 @@ def class_of(kind: Any, scope: str) -> type:
 
 
 def _plain_words(error: Exception) -> str:
-    """The message of an error without what a registry puts before it."""
+    """Return the message of an error without what a registry puts before it."""
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     return (
         re.sub(r'^(class `\w+` in \S+: ?)+', '', str(text)).split('\n')[0] or type(error).__name__
@@ -248,7 +250,7 @@ def _plain_words(error: Exception) -> str:
 
 
 def _scope(cfg: Config) -> str:
-    """The framework of a config."""
+    """Return the framework of a config."""
     scope = cfg.get('default_scope') or cfg.model.get('_scope_')
     if scope is None:
         kind = cfg.model.get('type', '')
@@ -259,7 +261,7 @@ def _scope(cfg: Config) -> str:
 
 
 def _inner(model: ConfigDict) -> tuple[ConfigDict, list]:
-    """The model that has the backbone, and the types of those around it."""
+    """Return the model that has the backbone, and the types of those around it."""
     outer: list = []
     while 'backbone' not in model:
         key = next((key for key in WRAPPERS if isinstance(model.get(key), dict)), None)
@@ -273,7 +275,7 @@ def _inner(model: ConfigDict) -> tuple[ConfigDict, list]:
 
 
 def _region(cfg: dict) -> Any:
-    """The features of one region, for a head behind a RoI extractor."""
+    """Return the features of one region, for a head behind a RoI extractor."""
     channels, size = cfg.get('in_channels', 256), cfg.get('roi_feat_size', 7)
     if not isinstance(channels, int):
         return None
@@ -337,7 +339,7 @@ def _shape(output: Any) -> tuple | None:
 
 
 def stages_of(traced: Traced) -> list[Stage]:
-    """The stages of a backbone: groups of residual blocks, or what lies between poolings."""
+    """Return the stages of a backbone: residual blocks, or what lies between poolings."""
     modules = dict(traced.net.named_modules())
     blocks = [name for name in modules if _is_block(modules, name, traced.shapes)]
     if blocks:
@@ -394,7 +396,9 @@ def _branch(name: str, modules: dict, shapes: dict) -> str:
 
 
 def spatial_convs(net: nn.Module, smallest: int = 2) -> list[str]:
-    """The first names of the convolutions that attention can stand for, kernels from a size on."""
+    """Return the first names of the convolutions that attention can stand for, kernels from a size
+    on.
+    """
     return [
         names[0]
         for conv, names in convolutions(net).items()
@@ -403,7 +407,7 @@ def spatial_convs(net: nn.Module, smallest: int = 2) -> list[str]:
 
 
 def _pooled_stages(modules: dict, traced: Traced) -> list[Stage]:
-    """A chain of layers such as VGG: a stage is what lies between two poolings."""
+    """Return a chain of layers such as VGG: a stage is what lies between two poolings."""
     for name, module in modules.items():
         if isinstance(module, nn.Sequential) and name:
             pools = [i for i, layer in enumerate(module) if isinstance(layer, nn.MaxPool2d)]
@@ -429,7 +433,9 @@ def _between(name: str, chain: nn.Module, pools: list, traced: Traced) -> list[S
 
 
 def pattern_of(names: Sequence, everything: Iterable) -> str | list:
-    """A short regular expression that matches exactly these of all names; a list where needed."""
+    """Return a short regular expression that matches exactly these of all names; a list where
+    needed.
+    """
     groups: dict = {}
     for name in names:
         groups.setdefault(tuple(re.split(r'\d+', name)), []).append(name)

@@ -62,7 +62,7 @@ class Report(ConfigDict):
         return sum(place.gmacs or 0.0 for place in self.places)
 
     def __str__(self) -> str:
-        """A table, blocks of a stage in one row."""
+        """Return a table, blocks of a stage in one row."""
         height, width = self.image_size
         lines = [
             f'{", ".join(self.methods)}: init={self.init}, {self.reason}'
@@ -135,7 +135,7 @@ def _table(rows: list) -> list[str]:
 
 
 def report(cfg: Config) -> Report:
-    """What attention a config has: the report it carries, or else a measured one.
+    """Return what attention a config has: the report it carries, or else a measured one.
 
     Args:
         cfg: a config, from :func:`mmattn.add_attention` or written by hand.
@@ -203,7 +203,7 @@ def _ssia_notes(model: dict) -> list[str]:
 
 
 def _places(traced: Traced) -> list[Place]:
-    """The modules of a part that a plain network lacks."""
+    """Return the modules of a part that a plain network lacks."""
     net, macs = traced.net, {}
     found = _added_modules(net)
     if found and not traced.problem:
@@ -272,7 +272,7 @@ def _params(module: nn.Module) -> int:
 
 
 def _others_macs(net: nn.Module, inputs: Any, others: dict, found: dict) -> dict:
-    """What top-down blocks compute beyond their first step, and foreign modules in all.
+    """Return what top-down blocks compute beyond their first step, and foreign modules in all.
 
     What else was added inside a top-down block has a row of its own, with all its steps.
     """
@@ -296,7 +296,7 @@ def _stop_at_once(block: nn.Module, inputs: tuple, options: dict) -> tuple:
 
 
 def _counted(net: nn.Module, inputs: Any, modules: dict) -> dict:
-    """The multiply-accumulates of some modules in one run."""
+    """Return the multiply-accumulates of some modules in one run."""
     counter = FlopCounterMode(display=False)
     found: dict = {}
 
@@ -319,4 +319,4 @@ def _counted(net: nn.Module, inputs: Any, modules: dict) -> dict:
 
 
 def _watch(module: nn.Module, inputs: tuple, out: Any) -> None:
-    """A hook that does nothing."""
+    """Do nothing, as a hook."""

@@ -42,7 +42,7 @@ def becomes_attention_resnet(network: Network, wish: Wish) -> bool:
 
 
 def from_mmpretrain(kind: type, part: ConfigDict) -> dict | None:
-    """What mmdet's ResNet needs to be mmpretrain's; ``None`` where it cannot."""
+    """Return what mmdet's ResNet needs to be mmpretrain's; ``None`` where it cannot."""
     if part.get('drop_path_rate') or part.get('expansion') or part.get('deep_stem'):
         return None
     for key in ('drop_path_rate', 'expansion'):
@@ -62,7 +62,7 @@ def from_mmpretrain(kind: type, part: ConfigDict) -> dict | None:
 
 
 def gate_in_resnet(network: Network, wish: Wish) -> None:
-    """A rule of AttentionResNet for a gate."""
+    """Return a rule of AttentionResNet for a gate."""
     part = network.part('backbone')
     number = part.get('num_stages', 4)
     position = wish.position or wish.method.position
@@ -83,7 +83,7 @@ def gate_in_resnet(network: Network, wish: Wish) -> None:
 
 
 def conv_in_resnet(network: Network, wish: Wish) -> None:
-    """The convolution that AttentionResNet puts in the place of its 3x3.
+    """Return the convolution that AttentionResNet puts in the place of its 3x3.
 
     Raises:
         ValueError: they are exchanged already, or deformable.

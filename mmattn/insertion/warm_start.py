@@ -131,7 +131,7 @@ def largest_difference(start: WarmStart, cfg: Config, images: int = 2) -> Differ
 
 
 def _build(cfg: Config) -> nn.Module:
-    """A model with initial values and no weights from elsewhere."""
+    """Return a model with initial values and no weights from elsewhere."""
     network = Network(cfg)
     model = copy.deepcopy(cfg.model)
     if 'data_preprocessor' in cfg:
@@ -155,7 +155,7 @@ def _no_init_log() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _forget_weights(cfg) -> None:
+def _forget_weights(cfg: object) -> None:
     """No part of a model's config asks for a checkpoint any more."""
     if isinstance(cfg, dict):
         rule = cfg.get('init_cfg')
@@ -170,7 +170,9 @@ def _forget_weights(cfg) -> None:
 
 
 def _validation_images(network: Network, images: int) -> tuple[list, str]:
-    """A few images of the config's validation set as its pipeline gives them; else drawn ones."""
+    """Return a few images of the config's validation set as its pipeline gives them; else drawn
+    ones.
+    """
     loader = network.cfg.get('val_dataloader') or network.cfg.get('test_dataloader')
     dataset = copy.deepcopy((loader or {}).get('dataset'))
     if isinstance(dataset, ConfigDict):
@@ -214,7 +216,7 @@ def _drawn(network: Network, images: int) -> Iterator[dict]:
 
 
 def _outputs(model: nn.Module, batch: dict) -> tuple[list[Tensor], str]:
-    """The raw outputs of a model; its feature maps where it has no raw mode that runs."""
+    """Return the raw outputs of a model; its feature maps where it has no raw mode that runs."""
     data = model.data_preprocessor(copy.deepcopy(batch), False)
     try:
         outs = model(**data, mode='tensor')

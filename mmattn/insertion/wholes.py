@@ -31,7 +31,7 @@ SMALL_IMAGE = 512  # SSIA's grids come from such images as they are
 
 
 def add_twin(network: Network, wish: Wish) -> None:
-    """A top-down network in the place of the backbone it is a twin of.
+    """Put a top-down network in the place of the backbone it is a twin of.
 
     Raises:
         ValueError: there is no twin of the backbone, or it is one already.
@@ -73,7 +73,7 @@ def add_twin(network: Network, wish: Wish) -> None:
 
 
 def _host_config(part: ConfigDict) -> ConfigDict:
-    """The config of the network itself; that of Attend's gets one of its own."""
+    """Return the config of the network itself; that of Attend's gets one of its own."""
     if not is_attend(part):
         return part
     if not isinstance(part['wrapped'], dict):
@@ -168,7 +168,7 @@ def add_ssia(network: Network, wish: Wish) -> None:
 
 
 def _taps(network: Network, wish: Wish) -> tuple:
-    """The stages that train, from the lowest to the last."""
+    """Return the stages that train, from the lowest to the last."""
     traced = network.trace('backbone')
     stages = stages_of(traced)
     if not all(stage.end for stage in stages) or len(stages) < 2:

@@ -55,7 +55,7 @@ class Wish(NamedTuple):
         return None if self.position in (None, *POSITIONS) else self.position
 
     def chosen_stages(self, number: int, what: str) -> list[int]:
-        """The stages of a network that has so many, as indices from 0.
+        """Return the stages of a network that has so many, as indices from 0.
 
         Raises:
             ValueError: one is out of range.
@@ -78,7 +78,7 @@ class Wish(NamedTuple):
 
 
 def can_stand(network: Network, where: str) -> str:
-    """What can stand in a kind of part, for messages."""
+    """Return what can stand in a kind of part, for messages."""
     if where.startswith('neck'):
         maps = [name for name in network.necks() if network.trace(name).gives_maps]
         return 'every gate, AWConv2d, AAConv2d and AWFPN' if maps else 'nothing'
@@ -89,7 +89,7 @@ def can_stand(network: Network, where: str) -> str:
 
 
 def need_part(network: Network, where: str, name: str) -> ConfigDict:
-    """The config of a part.
+    """Return the config of a part.
 
     Raises:
         ValueError: the network has none.
@@ -112,7 +112,7 @@ def exchange(part: ConfigDict, kind: str, changes: dict) -> None:
 
 
 def method_config(row: Method, options: dict, start: Start, network: Network) -> dict:
-    """A method's config: its type with scope, its options, its start.
+    """Return a method's config: its type with scope, its options, its start.
 
     Raises:
         ValueError: an identity start is asked for and the method has none.

@@ -123,7 +123,7 @@ class Gate(nn.Module):
             nn.init.zeros_(self.gamma)
 
     def added_keys(self) -> set[str]:
-        """The keys that a checkpoint of the network without this gate lacks: all."""
+        """Return the keys that a checkpoint of the network without this gate lacks: all."""
         return set(self.state_dict())
 
 

@@ -203,7 +203,7 @@ def _leaf(tensor: Tensor, name: str) -> Tensor:
 
 
 def _activation(to_maps: ToMaps, name: str, output: Tensor, x: Tensor) -> Tensor:
-    """A layer's output as maps, ``(N, C, h, w)``, one row for each image."""
+    """Return a layer's output as maps, ``(N, C, h, w)``, one row for each image."""
     maps = _full(to_maps(name, output, x))
     if len(maps) != len(x):
         raise ValueError(

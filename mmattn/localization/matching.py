@@ -60,7 +60,7 @@ def match(
 
 
 def _measure_all(found: list[list[Path]]) -> list[ImageSize | None]:
-    """The size of each image that was found; in threads, since disks are slow."""
+    """Return the size of each image that was found; in threads, since disks are slow."""
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(lambda files: measure(files[0]) if len(files) == 1 else None, found))
 

@@ -133,7 +133,7 @@ def follows_input(
 def _disturb(
     x: Tensor, places: list[tuple[int, int]], size: tuple[int, int], generator: torch.Generator
 ) -> Tensor:
-    """The image, then with noise in one cell of a grid each, ``(1 + places, 3, H, W)``."""
+    """Return the image, then with noise in one cell of a grid each, ``(1 + places, 3, H, W)``."""
     (h, w), (in_h, in_w) = size, x.shape[-2:]
     spread = float(x.float().std()) or 1.0
     noise = torch.randn(x.shape, generator=generator).to(x) * (spread / 2)

@@ -68,7 +68,7 @@ class AWFPN(FPN):
                 layer.register_forward_pre_hook(_gate_input)
 
     def _attend_to_standardised(self, conv_cfg: dict | None, options: dict) -> None:
-        """A convolution of the framework in ``conv_cfg`` gets attention on its weights."""
+        """Replace a framework's convolution in ``conv_cfg`` by one with attention."""
         for layer in (*self.lateral_convs, *self.fpn_convs):
             if can_attend_over(layer.conv):
                 attend_over(layer.conv, **options)

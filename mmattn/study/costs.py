@@ -66,14 +66,14 @@ def measure_costs(
 
 
 def _stamp(cfg: Config, rounds: int) -> str:
-    """Changes with the model, the image size, the device and the number of threads."""
+    """Return a text that changes with model, image size, device and threads."""
     settings = {k: v for k, v in canonical(cfg).items() if k.startswith(('model', 'test_data'))}
     text = json.dumps([settings, rounds, get_device()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _batch(cfg: Config, split: str, size: int | None = None) -> dict:
-    """The first batch of a split, from the config's own data and pipeline."""
+    """Return the first batch of a split, from the config's own data and pipeline."""
     loader = {**cfg[f'{split}_dataloader'], 'num_workers': 0, 'persistent_workers': False}
     for name in ('prefetch_factor', 'timeout'):
         loader.pop(name, None)

@@ -39,7 +39,7 @@ def _command(folder: Path, threads: int | None, processes: int) -> list[str]:
 
 
 def _environment(threads: int | None) -> dict[str, str]:
-    """A child finds this very mmattn; what a run needs no more than one of is said beforehand."""
+    """Return variables by which a child finds this very mmattn and its number of threads."""
     paths = [str(Path(__file__).parents[2]), os.environ.get('PYTHONPATH', '')]
     found = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, paths))}
     if threads:

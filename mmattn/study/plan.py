@@ -53,7 +53,7 @@ class Entry:
 
 
 def all_methods() -> list[str]:
-    """What ``all`` stands for: every method by itself, and the two published hybrids."""
+    """Return what ``all`` stands for: every method by itself, and the two published hybrids."""
     kinds = {method.name: method.kind for method in METHODS}
     twins = [name for name, kind in kinds.items() if kind == 'twin']
     single = [name for name in kinds if name not in twins and name != 'Sequence']
@@ -90,7 +90,7 @@ def parse_method(text: str) -> tuple[str | list[dict], dict[str, Any]]:
 
 
 def _value(text: str) -> Any:
-    """A Python literal, also ``dict(a=1)``; else the text itself."""
+    """Return a Python literal, also ``dict(a=1)``; else the text itself."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -107,7 +107,7 @@ def _value(text: str) -> Any:
 def make_entries(
     base: Config, asked: Sequence[str], change: Callable[[Config], None]
 ) -> tuple[list[Entry], dict[str, str]]:
-    """The configs of a study, plain first.
+    """Return the configs of a study, plain first.
 
     Args:
         base: The plain config, with everything that the command line sets.

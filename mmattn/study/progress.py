@@ -51,7 +51,7 @@ class Progress:
             self._lines(running)
 
     def state(self, run: Run, running: Sequence[Run]) -> str:
-        """A run in a word or two."""
+        """Return a run in a word or two."""
         if run.finished:
             figures = run.result()['figures']
             value = next(iter(figures.values()), None)

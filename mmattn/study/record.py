@@ -81,7 +81,7 @@ class Outcome:
 
 
 def _short(values: np.ndarray) -> np.ndarray:
-    """The shortest kind of integer that holds the values."""
+    """Return the shortest kind of integer that holds the values."""
     values = np.asarray(values)
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     for kind in (np.uint8, np.int16, np.uint16, np.int32):
@@ -150,7 +150,7 @@ class Recorder(BaseMetric):
 
 
 def read_truth(cfg: Config) -> dict | None:
-    """The boxes that a detector's test is judged by, in COCO's layout.
+    """Return the boxes that a detector's test is judged by, in COCO's layout.
 
     Images are counted in the order of the data set and categories are its labels. Objects are
     those of the evaluator's annotation file where it has one (with its areas and crowds), else

@@ -65,11 +65,11 @@ class Run:
         return self.result_file.is_file() and self.outcome_file.is_file()
 
     def result(self) -> dict[str, Any]:
-        """What the run measured."""
+        """Return what the run measured."""
         return read_json(self.result_file)
 
     def outcome(self) -> Outcome:
-        """What the run found."""
+        """Return what the run found."""
         return Outcome.load(self.outcome_file)
 
     def failure(self) -> str | None:
@@ -79,7 +79,7 @@ class Run:
         return None
 
     def progress(self) -> tuple[int, int, float]:
-        """Iterations done, iterations in all and seconds left; zeros before the first note."""
+        """Return iterations done, in all, and seconds left; zeros before the first note."""
         with contextlib.suppress(OSError, ValueError, KeyError):
             state = read_json(self.folder / 'state.json')
             return state['iteration'], state['iterations'], state['seconds_left']
@@ -116,7 +116,7 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> tuple['Run', dict]:
-        """The run of a prepared folder, and its job."""
+        """Return the run of a prepared folder, and its job."""
         job = read_json(folder / 'job.json')
         return cls(job['label'], job['seed'], folder, Path(job['results'])), job
 
@@ -251,7 +251,7 @@ def _lines(path: Path) -> list[dict]:
 
 
 def _part_seconds(path: Path) -> float:
-    """What the log of a part says of its time: the mean of an iteration, times iterations."""
+    """Return the time of a part by its log: the mean of an iteration, times iterations."""
     steps = [(one['step'], one['time']) for one in _lines(path) if 'time' in one and 'lr' in one]
     total, last = 0.0, steps[0][0] if steps else 0
     for step, each in steps:

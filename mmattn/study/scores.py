@@ -68,7 +68,7 @@ def need_hotcoco() -> None:
 def collect(
     runs: Mapping[str, Mapping[int, Run]], truth: Mapping | None, cache: Path
 ) -> tuple[str, int, dict[str, dict[str, Scores]]]:
-    """The scores of all finished runs.
+    """Return the scores of all finished runs.
 
     Args:
         runs: Entry to seed to finished run.
@@ -130,7 +130,7 @@ def _cached(run: Run, outcome: Outcome, truth: Mapping | None, cache: Path) -> d
 
 
 def _own_figures(result: Mapping[str, Any]) -> dict[str, tuple]:
-    """What the config's own evaluator said, where it is none of ours; of the starts alone."""
+    """Return what the config's own evaluator said, if not ours; of the starts alone."""
     ours = ('coco/', 'accuracy/top', 'study/')
     return {
         name: (float(value), None)
@@ -190,7 +190,7 @@ class _Detections:
         )
 
     def figures(self, counts: np.ndarray) -> dict[str, float]:
-        """The figures of a set in which each image is so many times."""
+        """Return the figures of a set in which each image is so many times."""
         import hotcoco
 
         order = np.repeat(np.arange(len(self.images)), counts)

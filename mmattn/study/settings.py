@@ -22,7 +22,7 @@ _EPOCHS = ('begin', 'end', 'T_max', 'total_steps', 'total_iters', 'step_size')
 
 
 def schedule(cfg: Config) -> tuple[str, int]:
-    """The unit and the length of a config's training.
+    """Return the unit and the length of a config's training.
 
     Returns:
         ``('epochs', 12)`` or ``('iters', 90000)``.
@@ -93,7 +93,7 @@ def write_config(cfg: Config, path: Path) -> None:
 
 
 def canonical(cfg: Config) -> dict[str, Any]:
-    """What a result depends on: settings by dotted name, without folders and machines.
+    """Return what a result depends on: settings by dotted name, without folders and machines.
 
     Data roots are cut from paths, a checkpoint stands as the sum of its content, and settings
     that change no result (workers, logging, the seed) are left out.
@@ -109,7 +109,7 @@ def canonical(cfg: Config) -> dict[str, Any]:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple]:
-    """Settings that differ: name to both values, None where one has it not."""
+    """Return settings that differ: name to both values, None where one has it not."""
     return {
         name: (one.get(name), other.get(name))
         for name in dict.fromkeys([*one, *other])
@@ -125,7 +125,7 @@ _RUN = {
 
 
 def _used(content: Mapping) -> list[str]:
-    """The entries that a runner reads; variables beside them change nothing."""
+    """Return the entries that a runner reads; variables beside them change nothing."""
     return [name for name in content if name in _RUN]
 
 

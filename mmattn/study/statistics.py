@@ -124,7 +124,7 @@ class Comparison:
         return 10**found
 
     def words(self, digits: int = 3) -> str:
-        """The verdict in words."""
+        """Return the verdict in words."""
         runs = f'{len(self.seeds)} run{"s" * (len(self.seeds) != 1)}'
         images = f' on {self.images} images' if self.images else ''
         if math.isnan(self.error):
@@ -207,7 +207,7 @@ def compare(
 
 
 def _pooled(entries: Sequence[Scores]) -> tuple[float, int]:
-    """The variance of one run by its start, and its degrees of freedom, from all entries.
+    """Return the variance of one run by its start, and its degrees of freedom, from all entries.
 
     Seeds that some entry lacks (a failed run) are taken where they are: an entry counts with the
     seeds that it shares with the first, plain.
@@ -229,7 +229,7 @@ def _difference(
     images: int,
     pooled: tuple[float, int],
 ) -> Comparison:
-    """The mean paired difference and the two parts of its variance."""
+    """Return the mean paired difference and the two parts of its variance."""
     each = np.array([method.values[seed] - plain.values[seed] for seed in seeds])
     count = len(seeds)
     starts, degrees = math.nan, 0

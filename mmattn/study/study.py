@@ -61,7 +61,7 @@ class Study:
         return self.out / 'truth.json'
 
     def truth(self) -> dict[str, Any] | None:
-        """The boxes of the test images; None for a classifier."""
+        """Return the boxes of the test images; None for a classifier."""
         return read_json(self.truth_file) if self.truth_file.is_file() else None
 
     def prepare(self) -> None:

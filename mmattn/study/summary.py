@@ -151,7 +151,7 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def next_command(found: Mapping[str, Any], command: list[str]) -> str:
-    """What to try next: the rest of the runs, a confirmation, or more seeds."""
+    """Return what to try next: the rest of the runs, a confirmation, or more seeds."""
     if found['failed'] or found['missing']:
         return shlex.join(command)
     name = found['figure']
@@ -172,7 +172,7 @@ def next_command(found: Mapping[str, Any], command: list[str]) -> str:
 
 
 def _exchanged(command: list[str], method: str, seeds: list[int]) -> list[str]:
-    """The command with one method, other seeds and another work dir."""
+    """Return the command with one method, other seeds and another work dir."""
     given = {'--methods': [method], '--seeds': [str(seed) for seed in seeds]}
     words, skipping = [], False
     for number, word in enumerate(command):

@@ -46,12 +46,12 @@ class Case:
     def inputs(
         self, num: int, height: int, width: int, dtype: torch.dtype = torch.float32, seed: int = 1
     ) -> tuple:
-        """What the module is called with."""
+        """Return what the module is called with."""
         torch.manual_seed(seed)
         return (torch.randn(num, self.options['in_channels'], height, width, dtype=dtype),)
 
     def unchanged(self, module: nn.Module, inputs: tuple) -> Tensor:
-        """What ``init='identity'`` gives before the first step."""
+        """Return what ``init='identity'`` gives before the first step."""
         return flat(inputs)[-1]
 
     def shape(self, inputs: tuple) -> tuple:
@@ -80,7 +80,7 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def run(module: nn.Module, inputs: tuple) -> Tensor:
-    """The tensor a method changes: its output, of a tuple the last."""
+    """Return the tensor a method changes: its output, of a tuple the last."""
     out = module(*inputs)
     out = out if isinstance(out, Tensor) else out[-1]
     demand(isinstance(out, Tensor), f'forward must return a tensor, got {type(out).__name__}')

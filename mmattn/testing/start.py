@@ -56,7 +56,7 @@ def initialises(case: Case) -> None:
 
 
 def in_resnet(case: Case, init: str, slot: str = 'plugin') -> tuple[nn.Module, tuple, int]:
-    """A small ResNet of mmdet with the method inside, a call, and how often it is in there."""
+    """Return a small ResNet with the method inside, a call, and how often it is there."""
     from mmdet.registry import MODELS
 
     cfg = dict(case.options, type=case.cls, **(dict(init=init) if len(case.inits) > 1 else {}))
@@ -83,7 +83,7 @@ def in_resnet(case: Case, init: str, slot: str = 'plugin') -> tuple[nn.Module, t
 
 
 def check_inside(cls: type, host: nn.Module, inputs: tuple, count: int) -> None:
-    """Initial values survive those of the network around it, which then trains."""
+    """Check that initial values survive those of the network around it, which then trains."""
     inside = [m for m in host.modules() if type(m) is cls]
     demand(len(inside) == count, f'it must be in the network {count} times, got {len(inside)}')
     fresh = [copy.deepcopy(m.state_dict()) for m in inside]
@@ -96,7 +96,7 @@ def check_inside(cls: type, host: nn.Module, inputs: tuple, count: int) -> None:
 
 
 def check_backward(host: nn.Module, inputs: tuple) -> None:
-    """A network gives finite outputs that can be trained on."""
+    """Check that a network gives finite outputs that can be trained on."""
     out = host(*inputs)
     out = out if isinstance(out, Tensor) else out[-1]
     out.sum().backward()

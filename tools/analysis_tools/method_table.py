@@ -253,7 +253,7 @@ def count(cfg: Config) -> Complexity:
 
 
 def table() -> str:
-    """The Markdown table."""
+    """Return the Markdown table."""
     lines = [
         '| method | what it does | paper | slot | here | parameters | GMACs '
         '| papers report | measured |',

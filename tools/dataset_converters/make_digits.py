@@ -17,7 +17,7 @@ import sys
 from mmattn.data.digits import make_digits
 
 
-def parse_args(argv=None):
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -32,7 +32,7 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int | None:
     """Run the tool; returns the exit code."""
     try:
         make_digits(**vars(parse_args(argv)), report=print)

@@ -16,7 +16,7 @@ import sys
 from mmattn.data.mini_imagenet import split_mini_imagenet
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int | None:
     """Run the tool; returns the exit code."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -79,7 +79,7 @@ class Environment:
         return found and re.search(r'version\w* = (\d+\.\d+)', config.read_text())[1] or None
 
     def fingerprint(self):
-        """Changes when the environment has to be brought up to date."""
+        """Return a text that changes when the environment has to be brought up to date."""
         files = [*sorted((ROOT / 'requirements').glob('*.txt')), ROOT / 'setup.py']
         content = b''.join(file.read_bytes() for file in files)
         return hashlib.sha256(
@@ -90,7 +90,7 @@ class Environment:
         return self.state.is_file() and self.state.read_text() == self.fingerprint()
 
     def installed(self, name):
-        """The installed version of a distribution, or None."""
+        """Return the installed version of a distribution, or None."""
         pattern = f'lib/python*/site-packages/{name.replace("-", "_")}-*.dist-info'
         found = next(self.path.glob(pattern), None)
         return found and found.stem.rsplit('-', 1)[1]
@@ -102,7 +102,7 @@ class Environment:
         return done.returncode, (done.stdout + done.stderr).strip()
 
     def works(self, check):
-        """An empty string, or why the check's imports fail."""
+        """Return an empty string, or why the check's imports fail."""
         code, output = self.quiet('-c', check)
         return (output or 'no message').splitlines()[-1] if code else ''
 
@@ -220,13 +220,13 @@ def pin(name):
 
 
 def kept_wheels():
-    """The folder that keeps the mmcv wheel built for the pinned torch."""
+    """Return the folder that keeps the mmcv wheel built for the pinned torch."""
     cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
     return cache / 'mmattn' / f'torch-{pin("torch")}'
 
 
 def find_wheel(folder):
-    """The pinned mmcv wheel for this Python in a folder, or None."""
+    """Return the pinned mmcv wheel for this Python in a folder, or None."""
     pattern = 'onedl_mmcv-{}-cp{}{}-*.whl'.format(pin('onedl-mmcv'), *PYTHON)
     return next(Path(folder).glob(pattern), None)
 

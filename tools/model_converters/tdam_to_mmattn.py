@@ -35,7 +35,7 @@ TOP = {'Ug_mlp.0': 'top', 'Ug_mlp.2': 'out'}
 
 
 def read_options(state: Mapping, distance: int | None = None, steps: int | None = None) -> dict:
-    """The arguments of TDResNet that a state dict of the authors belongs to.
+    """Return the arguments of TDResNet that a state dict of the authors belongs to.
 
     Args:
         state: the authors' keys.
@@ -71,7 +71,7 @@ def read_options(state: Mapping, distance: int | None = None, steps: int | None 
     return dict(depth=DEPTHS[depths, links], **options[0], blocks=blocks)
 
 
-def _block_options(state, place, links, distance, steps) -> dict:
+def _block_options(state: dict, place: object, links: object, distance: int, steps: int) -> dict:
     joint = f'{place}.RA_block.Ug_top_mlp.0.weight' in state
     top = state.get(f'{place}.RA_block.{"Ug_top_mlp" if joint else "Ug_mlp"}.0.weight')
     if top is None or top.dim() < 2 or not top.shape[0]:
@@ -108,8 +108,8 @@ def rename(key: str, attention: str) -> str:
     return f'backbone.{key}'
 
 
-def convert(checkpoint, distance: int | None = None, steps: int | None = None) -> tuple:
-    """A checkpoint of the authors as ``(state dict, arguments of TDResNet)``.
+def convert(checkpoint: object, distance: int | None = None, steps: int | None = None) -> tuple:
+    """Return a checkpoint of the authors as ``(state dict, arguments of TDResNet)``.
 
     Raises:
         ValueError: it holds no state dict, is no top-down ResNet, or has missing, unknown or
@@ -146,13 +146,13 @@ def convert(checkpoint, distance: int | None = None, steps: int | None = None) -
     return renamed, options
 
 
-def _list(keys) -> str:
+def _list(keys: object) -> str:
     keys = list(keys)
     more = f', ... ({len(keys)} in all)' if len(keys) > SHOWN else ''
     return ', '.join(keys[:SHOWN]) + more
 
 
-def parse_args(argv=None) -> argparse.Namespace:
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -164,7 +164,7 @@ def parse_args(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     try:
         state, options = convert(

@@ -20,7 +20,7 @@ from mmattn.core.checkpoint import guarded_loading
 from mmattn.core.config import read_config
 
 
-def show_gates(args):
+def show_gates(args: argparse.Namespace) -> None:
     model, cfg, _ = loading.load_model(args.config, args.checkpoint)
     gates = find_gates(model, args.gates)
     for path in args.pictures:
@@ -30,7 +30,7 @@ def show_gates(args):
         print(file_of(args, path))
 
 
-def show_ssia(args):
+def show_ssia(args: argparse.Namespace) -> None:
     model, cfg, saved = loading.load_model(args.config, args.checkpoint)
     if not hasattr(model, 'spatial_signals'):
         raise ValueError(f"{args.config} must have a model of type 'mmattn.SSIA'")
@@ -50,7 +50,7 @@ def show_ssia(args):
         print(file_of(args, path))
 
 
-def show_cam(args):
+def show_cam(args: argparse.Namespace) -> None:
     from mmattn.localization.classifiers import load_classifier
     from mmattn.localization.drawing import explain
     from mmattn.localization.localizer import Localizer, Settings
@@ -73,11 +73,11 @@ def show_cam(args):
         print(file_of(args, path))
 
 
-def file_of(args, path):
+def file_of(args: argparse.Namespace, path: str) -> Path:
     return Path(args.out_dir) / f'{Path(path).stem}_{args.command}.png'
 
 
-def parse_args(argv=None):
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,7 +109,7 @@ def parse_args(argv=None):
     return parser.parse_args(argv)
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int | None:
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
     try:

@@ -93,7 +93,7 @@ def guarded_loading(trust: bool = False) -> Iterator[None]:
 
 
 def _careful(trust: bool) -> Callable:
-    """The loader of local files that mmengine shall use."""
+    """Return the loader of local files that mmengine shall use."""
 
     def load(filename: str, map_location: Any = None) -> dict:
         return load_checkpoint(filename, trust, map_location)
@@ -102,7 +102,7 @@ def _careful(trust: bool) -> Callable:
 
 
 def _explaining(host: Callable) -> Callable:
-    """A loader of mmengine whose failures are sentences."""
+    """Return a loader of mmengine whose failures are sentences."""
 
     def load(filename: str, map_location: Any = None) -> Any:
         try:
@@ -121,7 +121,7 @@ def _explaining(host: Callable) -> Callable:
 
 
 def find_state(checkpoint: Mapping) -> dict[str, torch.Tensor]:
-    """The state dict in what was saved, wherever it lies.
+    """Return the state dict in what was saved, wherever it lies.
 
     Args:
         checkpoint: A state dict, or a dict that holds one (as ``state_dict``, ``model``, ``net``,
@@ -158,7 +158,7 @@ def _deeper(value: Mapping) -> dict:
 
 
 def _tensors(value: Mapping) -> dict[str, torch.Tensor]:
-    """The tensors of a state dict, nothing of a dict that holds other things beside some."""
+    """Return the tensors of a state dict, nothing if it holds other things too."""
     tensors = {k: v for k, v in value.items() if isinstance(v, torch.Tensor)}
     named = all(isinstance(key, str) for key in tensors)
     return tensors if named and 2 * len(tensors) > len(value) else {}
@@ -217,7 +217,7 @@ def _is_script(path: Path) -> bool:
 
 
 def _safe_globals() -> list:
-    """What a checkpoint may build beside tensors and plain containers.
+    """Return what a checkpoint may build beside tensors and plain containers.
 
     Torch knows each by its ``__module__`` and ``__qualname__``, the name that a pickle asks for.
     """
@@ -241,14 +241,14 @@ def _named(module: str, name: str, function: Callable) -> Callable:
 
 
 def _method_of_history(kind: type, name: str) -> Callable:
-    """What mmengine's message hub asks of ``getattr``, and nothing else."""
+    """Return what mmengine's message hub asks of ``getattr``, and nothing else."""
     if kind is not HistoryBuffer or name.startswith('_'):
         raise pickle.UnpicklingError(f'Unsupported global: GLOBAL builtins.getattr of {name}')
     return getattr(kind, name)
 
 
 def _restricted() -> SimpleNamespace:
-    """The pickle module where torch's own restricted reader knows too little."""
+    """Return the pickle module where torch's own restricted reader knows too little."""
     from torch._weights_only_unpickler import _get_allowed_globals
 
     own = {f'{entry.__module__}.{entry.__qualname__}': entry for entry in _safe_globals()}

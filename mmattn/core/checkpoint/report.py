@@ -91,7 +91,7 @@ class LoadReport:
         return '; '.join(parts)
 
     def advice(self) -> str:
-        """What the misfit probably means and what to do."""
+        """Return what the misfit probably means and what to do."""
         if self.would_fit:
             return f'Its keys would fit without {self.would_fit!r} in front.'
         if self.belongs_to:
@@ -165,7 +165,7 @@ def load_weights(
 
 
 def bad_weights(model: nn.Module, state: Mapping[str, Tensor] | None = None) -> list[str]:
-    """The parameters and norm statistics that hold NaN or infinity, by name.
+    """Return the parameters and norm statistics that hold NaN or infinity, by name.
 
     Args:
         model: The model whose keys are looked at.
@@ -283,7 +283,7 @@ class LoadReportHook(Hook):
 
 
 def _pretrained_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module, Mapping]]:
-    """What mmengine will load: it leaves out the parts of a part that is loaded as a whole."""
+    """Return what mmengine will load: no parts of a part that is loaded whole."""
     whole: list[str] = []
     for where, module in model.named_modules():
         if any(where.startswith(f'{part}.' if part else '') for part in whole):
@@ -298,7 +298,7 @@ def _pretrained_parts(model: nn.Module) -> Iterator[tuple[str, nn.Module, Mappin
 
 
 def _bare(model: nn.Module) -> nn.Module:
-    """The model without what distributed training or test-time augmentation puts around it."""
+    """Return the model without what distribution or test-time augmentation wraps it in."""
     while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
         model = model.module
     return model
@@ -307,7 +307,7 @@ def _bare(model: nn.Module) -> nn.Module:
 def _fit(
     model: nn.Module, saved: dict[str, Tensor], take_off: bool = True
 ) -> tuple[LoadReport, dict[str, Tensor]]:
-    """The report, and the state dict with the keys that the model knows.
+    """Return the report, and the state dict with the keys that the model knows.
 
     Args:
         model: The model.
@@ -359,7 +359,7 @@ def _off(key: str, prefix: str) -> str:
 
 
 def _find_prefix(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> tuple[str, bool]:
-    """What stands in front of the keys of a checkpoint that a model has without it.
+    """Return what stands in front of the keys of a checkpoint that a model has without it.
 
     Returns:
         The prefix, and whether it is certain: it is in front of every key, or every key of the

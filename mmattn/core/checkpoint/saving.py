@@ -99,7 +99,7 @@ class _SafeCheckpoints(Front):
         self._own_best(runner)
 
     def _own_best(self, runner: Any) -> None:
-        """A copied run must not delete the best checkpoint of the run it was copied from."""
+        """Forget the best checkpoint of the run that this one was copied from."""
         info = runner.message_hub.runtime_info
         for key in [key for key in info if key.startswith('best_ckpt')]:
             path = Path(str(info[key]))
@@ -153,7 +153,7 @@ def refuse_to_save(runner: Any) -> None:
 
 
 def last_good(runner: Any) -> str:
-    """The end of a sentence about a training that diverged."""
+    """Return the end of a sentence about a training that diverged."""
     newest = newest_checkpoint(runner.work_dir, say=False)
     kept = f'; {newest} stays as it is' if newest else '; no checkpoint was saved yet'
     return (
@@ -180,7 +180,7 @@ class SafeCheckpointHook(Hook):
 
 
 def newest_checkpoint(folder: str | os.PathLike, say: bool = True) -> str | None:
-    """The newest checkpoint of a run from which it can be resumed.
+    """Return the newest checkpoint of a run from which it can be resumed.
 
     The folder is looked at, not only its ``last_checkpoint``: that file may be older than a
     checkpoint that was written just before a kill, or name the folder a run was copied from.
@@ -210,7 +210,7 @@ def newest_checkpoint(folder: str | os.PathLike, say: bool = True) -> str | None
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """The checkpoints of a folder, the newest first.
+    """Return the checkpoints of a folder, the newest first.
 
     The number in the name tells, unless ``last_checkpoint`` names a lower one that was written
     later: then a longer run was there before.
@@ -238,7 +238,7 @@ def _number(path: Path) -> int:
 
 
 def _last_named(folder: Path) -> str:
-    """What mmengine's ``last_checkpoint`` says; nothing where it is missing or torn."""
+    """Return what mmengine's ``last_checkpoint`` says; nothing where it is missing or torn."""
     try:
         return (folder / 'last_checkpoint').read_text(encoding='utf-8').strip('\0\n ')
     except (OSError, ValueError):
