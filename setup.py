@@ -18,7 +18,7 @@ class BuildPyWithMim(build_py):
     tree (git ignores them), so that an edited config is the one that ``mim`` uses.
     """
 
-    def run(self):
+    def run(self) -> None:
         super().run()
         editable = getattr(self, 'editable_mode', False)
         mim = (ROOT if editable else Path(self.build_lib)) / 'mmattn' / '.mim'
@@ -32,21 +32,21 @@ class BuildPyWithMim(build_py):
                 copy(ROOT / name, mim / name)
 
 
-def copy(source, target):
+def copy(source: Path, target: Path) -> None:
     if source.is_dir():
         shutil.copytree(source, target, ignore=shutil.ignore_patterns('__pycache__', '*.py[cod]'))
     else:
         shutil.copy2(source, target)
 
 
-def link_or_copy(source, target):
+def link_or_copy(source: Path, target: Path) -> None:
     try:
         target.symlink_to(Path('..', '..', source.name), target_is_directory=source.is_dir())
     except OSError:  # a file system or a user without symbolic links
         copy(source, target)
 
 
-def version():
+def version() -> str:
     """Read, not imported: a build has no torch."""
     text = (ROOT / 'mmattn' / 'core' / 'version.py').read_text(encoding='utf-8')
     return re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE).group(1)
