@@ -26,7 +26,7 @@ def example(word):
 
 def patterns():
     """Rows of the table of patterns: host, for ``after``, for ``replace``."""
-    table = TEXT[TEXT.index('| host | blocks') :]
+    table = TEXT[TEXT.index('| network | blocks') :]
     for line in table.split('\n\n')[0].splitlines()[2:]:
         host, after, replace = re.split(r'(?<!\\)\|', line.strip('| '))[:3]
         name = re.search(r'`(\w+)`', host)[1]
@@ -50,38 +50,38 @@ def test_attend_example():
     assert sum(isinstance(m, AWConv2d) for m in net.modules()) > 0
 
 
-def test_learning_rate_example():
-    wrapper = example('paramwise_cfg')['optim_wrapper']
+def nets_with_cbam() -> list:
+    """Gates in blocks with AW-convolutions, and gates on maps; both start as a no-op."""
     gate = dict(type='mmattn.CBAM', init='identity')
-    model = torch.nn.ModuleDict(
-        dict(
-            backbone=build(
-                'mmattn.AttentionResNet',
-                depth=18,
-                base_channels=8,
-                attention=[dict(gate=gate, position='after_add')],
-                conv2=dict(type='mmattn.AWConv2d', init='identity'),
-            )
-        )
+    inside = build(
+        'mmattn.AttentionResNet',
+        depth=18,
+        base_channels=8,
+        attention=[dict(gate=gate, position='after_add')],
+        conv2=dict(type='mmattn.AWConv2d', init='identity'),
+        basic_convs=(2,),
     )
-    other = torch.nn.ModuleDict(
-        dict(backbone=attend('ResNet', [dict(gate=gate)], depth=18, base_channels=8))
-    )
-    for net in (model, other):
+    return [inside, attend('ResNet', [dict(gate=gate)], depth=18, base_channels=8)]
+
+
+@pytest.mark.parametrize('others', [{}, {'backbone': dict(lr_mult=0.1, decay_mult=1.0)}])
+def test_learning_rate_example(others):
+    """New parameters get ten times the rate, gammas no decay; also beside DETR's key."""
+    wrapper = example('paramwise_cfg')['optim_wrapper']
+    wrapper['paramwise_cfg']['custom_keys'].update(others)
+    plain = 0.1 * others.get('backbone', {}).get('lr_mult', 1.0)
+    for backbone in nets_with_cbam():
+        net = torch.nn.ModuleDict(dict(backbone=backbone))
         optimizer = build_optim_wrapper(
             net, dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=1e-2), **wrapper)
         ).optimizer
-        lr = {id(p): group['lr'] for group in optimizer.param_groups for p in group['params']}
-        decay = {
-            id(p): group['weight_decay']
-            for group in optimizer.param_groups
-            for p in group['params']
-        }
+        found = {id(p): group for group in optimizer.param_groups for p in group['params']}
+        new = {f'backbone.{name}' for name in backbone.added_parameters()}
+        assert len(new) > 20
         for name, parameter in net.named_parameters():
-            new = any(key in name for key in ('.cbam.', '.attend.', 'conv2.branch', '.gamma'))
-            assert lr[id(parameter)] == pytest.approx(1.0 if new else 0.1), name
-            if name.endswith('conv2.gamma'):
-                assert decay[id(parameter)] == 0
+            group = found[id(parameter)]
+            assert group['lr'] == pytest.approx(1.0 if name in new else plain), name
+            assert group['weight_decay'] == (0 if name.endswith('.gamma') else 1e-2), name
 
 
 @pytest.mark.parametrize('host, after, replace', list(patterns()))
