@@ -28,7 +28,7 @@ from mmattn.insertion.resnets import becomes_attention_resnet, conv_in_resnet, g
 from mmattn.insertion.wholes import TWINS, add_learn_to_pay, add_ssia, add_twin, is_ssd, repair_ssd
 from mmattn.insertion.wish import Start, Wish, can_stand, method_config, need_part
 
-__all__ = ['add_attention', 'choose_init', 'read_config']
+__all__ = ['add_attention', 'choose_init', 'insert', 'read_config']
 
 WHERE = ('backbone', 'neck', 'head', 'model')
 # kind of a method -> the parts it goes into, its natural one first
@@ -82,6 +82,25 @@ def add_attention(
             stand; a method added twice; a bad option. The sentence says what can stand there.
         FileNotFoundError: no such config.
     """
+    new, names, start = insert(cfg, method, where, stages, position, init, **options)
+    attach(new, names, start.init, start.reason)
+    return new
+
+
+def insert(
+    cfg: Config | str | Path,
+    method: str | dict | Sequence,
+    where: str | Sequence | None = None,
+    stages: Sequence | int | None = None,
+    position: str | None = None,
+    init: str | None = None,
+    **options,
+) -> tuple[Config, list[str], Start]:
+    """What :func:`add_attention` does, without measuring it for the report.
+
+    Returns:
+        The new config, the names of the methods, and how they start.
+    """
     new = copy.deepcopy(read_config(cfg))
     if init is not None and init not in INITS:
         raise ValueError(f'init must be one of {INITS} or None, got {init!r}')
@@ -97,8 +116,7 @@ def add_attention(
     for one in methods:
         _add_one(new, one, where, stages, position, start, options)
     names = [one if isinstance(one, str) else str(one.get('type')) for one in methods]
-    attach(new, names, start.init, start.reason)
-    return new
+    return new, names, start
 
 
 def read_config(cfg: Config | str | Path) -> Config:

@@ -1,0 +1,542 @@
+"""Every method in stock configs of many families: what works, what cannot be, and why.
+
+A cell is one method in one config, narrow, on two small images: build, ``init_weights``, loss and
+backward, predict, state-dict round trip, ``deepcopy``, ``pickle``, and at ``init='identity'`` the
+output of the plain network with its weights loaded.
+"""
+
+import copy
+import importlib
+import json
+import os
+import pickle
+import re
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, DefaultScope
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from mmattn.convs import AAConv2d, AWConv2d
+from mmattn.core.modes import eval_mode
+from mmattn.insertion.insert import add_attention, insert
+from mmattn.insertion.methods import METHODS
+from mmattn.insertion.stock import STOCK, Stock, batch_for, narrow
+from mmattn.layers._gate import Gate
+
+__all__ = ['COLUMNS', 'Cell', 'Host', 'page', 'read_cells', 'run', 'try_method']
+
+ROOM = str(Path(__file__).parents[1])
+TOLERANCE = 1e-4  # relative, in float32, between two orders of computing the same
+WORKS, NOT_APPLICABLE, FRAMEWORK, FAILS = 'works', 'not applicable', 'framework', 'fails'
+
+# options without which a narrow network is too narrow, or that a method must have
+_NARROW = {
+    **{name: dict(reduction=4) for name in ('SE', 'CBAM', 'BAM', 'GlobalContext', 'FcaNet')},
+    'Sequence': dict(gates=[dict(type='ECA'), dict(type='SpatialGate')]),
+    'AAConv2d': dict(dk=4, dv=4, num_heads=2),
+}
+_TWINS = ('TDResNet', 'TDConvNeXt', 'TDMobileNetV3')
+COLUMNS = (*(method.name for method in METHODS if method.name not in _TWINS), 'TDAM')
+# parameters that no loss reaches, by the methods' own docstrings (Limits)
+_UNREACHED = {
+    'LearnToPayHead': 'with learned compatibility the global vector cancels out',
+}
+
+
+class Cell(NamedTuple):
+    """One method in one config.
+
+    Args:
+        config: with its framework, ``'mmdet::...'``.
+        method: name of the column.
+        status: ``'works'``, ``'not applicable'``, ``'framework'`` (what does not work does not
+            work without attention either) or ``'fails'``.
+        note: the reason, or nothing.
+        params: parameters added in the narrow network.
+        seconds: of the processor that it took.
+    """
+
+    config: str
+    method: str
+    status: str
+    note: str = ''
+    params: int = 0
+    seconds: float = 0.0
+
+
+class _Broken(Exception):
+    """A check that a network with attention did not pass."""
+
+
+class Host:
+    """A plain narrow network, and what it can do by itself.
+
+    Attributes:
+        faults: Name of a step -> why the plain network cannot do it.
+    """
+
+    def __init__(self, stock: Stock) -> None:
+        self.stock = stock
+        self.cfg = narrow(stock)
+        self.faults: dict[str, str] = {}
+        self.net = _build(self.cfg)
+        self.net.init_weights()
+        self._try('predict', lambda: self._settle(self.net))
+        self.state = copy.deepcopy(self.net.state_dict())
+        self._try('loss', lambda: self.loss(self.net))
+        self.net.zero_grad()
+        self._try('predict', lambda: self.predict(self.net))
+        self.is_raw = True
+        try:
+            self.outputs = self.run(self.net)
+        except Exception:  # not every model of mmdet has this mode
+            self.is_raw = False
+            self.outputs = self._try('outputs', lambda: self.run(self.net)) or []
+        self._try('copy', lambda: pickle.loads(pickle.dumps(copy.deepcopy(self.net))))
+
+    def _try(self, step: str, action: Callable):
+        try:
+            return action()
+        except Exception as error:  # a framework may raise anything
+            self.faults.setdefault(step, _sentence(error))
+            return None
+
+    def _settle(self, net: nn.Module) -> None:
+        """Statistics of its own in every norm, as a trained network has; no dead branch."""
+        norms = [module for module in net.modules() if isinstance(module, _BatchNorm)]
+        for module in net.modules():
+            weight = getattr(module, 'weight', None)
+            norm = isinstance(module, (_BatchNorm, nn.GroupNorm, nn.LayerNorm))
+            if norm and weight is not None and not weight.any():
+                nn.init.constant_(weight, 0.5)  # zero_init_residual
+        momenta = [norm.momentum for norm in norms]
+        with eval_mode(net), torch.no_grad():
+            for norm in norms:
+                norm.training, norm.momentum = True, 1.0
+            try:
+                self.features(net)
+            finally:
+                for norm, momentum in zip(norms, momenta):
+                    norm.training, norm.momentum = False, momentum
+
+    def batch(self, net: nn.Module, training: bool) -> dict:
+        """Two images, through the network's preprocessor."""
+        return net.data_preprocessor(batch_for(self.cfg, self.stock), training)
+
+    def features(self, net: nn.Module):
+        """What comes out of backbone and neck."""
+        return net.extract_feat(self.batch(net, False)['inputs'])
+
+    def loss(self, net: nn.Module) -> Tensor:
+        """A training step without the optimizer's."""
+        torch.manual_seed(0)
+        net.train()
+        if hasattr(net, 'set_epoch'):
+            net.set_epoch(0)
+        losses = net(**self.batch(net, True), mode='loss')
+        total, _ = net.parse_losses(losses)
+        total.backward()
+        net.eval()
+        if not total.isfinite():
+            raise _Broken('the loss is not finite')
+        return total.detach()
+
+    def predict(self, net: nn.Module) -> list:
+        """Predictions for the two images, as tensors."""
+        torch.manual_seed(0)
+        net.eval()
+        with torch.no_grad():
+            samples = net.test_step(batch_for(self.cfg, self.stock))
+        found = []
+        for sample in samples:
+            instances = sample.get('pred_instances')
+            if instances is not None:
+                found += [instances.get(key) for key in ('bboxes', 'scores')]
+            for key in ('pred_score',):
+                found.append(sample.get(key))
+        return _tensors(found)
+
+    def run(self, net: nn.Module) -> list:
+        """The raw outputs of the heads in eval mode; the maps where the model has no such mode."""
+        net.eval()
+        torch.manual_seed(0)
+        with torch.no_grad():
+            if self.is_raw:
+                return _tensors(net(**self.batch(net, False), mode='tensor'))
+            return _tensors(self.features(net))
+
+
+def _build(cfg: Config) -> nn.Module:
+    model = copy.deepcopy(cfg.model)
+    if 'data_preprocessor' in cfg and 'data_preprocessor' not in model:
+        model['data_preprocessor'] = cfg.data_preprocessor
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
+        return MODELS.build(model)
+
+
+def _tensors(outs) -> list:
+    if isinstance(outs, Tensor):
+        return [outs]
+    if isinstance(outs, dict):
+        outs = list(outs.values())
+    if hasattr(outs, 'bboxes'):  # proposals
+        return _tensors(outs.bboxes)
+    return [x for out in outs for x in _tensors(out)] if isinstance(outs, (list, tuple)) else []
+
+
+def try_method(host: Host, method: str) -> Cell:
+    """One cell."""
+    start = time.process_time()
+    status, note, params = WORKS, '', 0
+    torch.manual_seed(0)
+    try:
+        params = _check(host, method)
+        if host.faults:
+            status = FRAMEWORK
+            note = '; '.join(f'{step}: {why}' for step, why in sorted(host.faults.items()))
+    except ValueError as error:
+        status, note = (NOT_APPLICABLE if _is_ours(error) else FAILS), _sentence(error)
+    except Exception as error:  # the page names what is left
+        status, note = FAILS, _sentence(error)
+    seconds = round(time.process_time() - start, 1)
+    return Cell(host.stock.config, method, status, note, params, seconds)
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether a sentence of ours refused, in :func:`add_attention`."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = any(frame.name == 'insert' for frame in frames)
+    return inside and frames[-1].filename.startswith(ROOM)
+
+
+def _sentence(error: Exception) -> str:
+    text = ' '.join(str(error).split())
+    if isinstance(error, _Broken) or (isinstance(error, ValueError) and _is_ours(error)):
+        return text
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    place = '/'.join(Path(frame.filename).parts[-3:])
+    return f'{type(error).__name__} in {place}: {text or frame.line}'[:300]
+
+
+def _check(host: Host, method: str) -> int:
+    """Every check of a cell; the number of parameters added."""
+    wish = dict(type=method, **_NARROW.get(method, {}))
+    paper = _attended(host, add_attention(host.cfg, wish, init='paper'))
+    added = _train(host, paper, method)
+    if 'predict' not in host.faults:
+        _finite('prediction', host.predict(paper))
+    start = 'paper' if method in ('SSIA', 'LearnToPayHead') else 'identity'
+    ours = _attended(host, insert(host.cfg, wish, init=None if method == 'SSIA' else start)[0])
+    outs = host.run(ours)
+    _finite('output', outs)
+    if method != 'LearnToPayHead':  # another head by design
+        _equal(outs, host.outputs, 'at the identity start the output is not that of the plain')
+    _round_trip(host, ours, outs)
+    return added
+
+
+def _attended(host: Host, cfg: Config) -> nn.Module:
+    """A network with attention that holds the plain one's weights."""
+    net = _build(cfg)
+    net.init_weights()
+    result = net.load_state_dict(host.state, strict=False)
+    unexpected = [key for key in result.unexpected_keys if not key.startswith('head.fc.')]
+    if unexpected:
+        raise _Broken(f'the plain checkpoint has keys it lacks: {unexpected[:3]}')
+    return net
+
+
+def _train(host: Host, net: nn.Module, method: str) -> int:
+    plain = dict(host.net.named_parameters())
+    names = {name for name in dict(net.named_parameters()) if name not in plain}
+    if method in ('SimAM',):
+        if not any(type(module).__name__ == method for module in net.modules()):
+            raise _Broken('nothing was added')
+    elif not names:
+        raise _Broken('no parameter was added')
+    own = dict(net.named_parameters())
+    frozen = sorted(name for name in names if not own[name].requires_grad)
+    net.train()
+    frozen += sorted(name for name in names if not own[name].requires_grad)
+    if frozen:
+        raise _Broken(f'new parameters are frozen: {frozen[:3]}')
+    if 'loss' in host.faults:
+        return sum(own[name].numel() for name in names)
+    net.zero_grad()
+    host.loss(net)
+    without = sorted(name for name in names if own[name].grad is None)
+    if without:
+        raise _Broken(f'new parameters get no gradient: {without[:3]} ({len(without)} in all)')
+    for name in names:
+        _finite(f'gradient of {name}', [own[name].grad])
+    for name, module in _roots(net).items():
+        grads = [p.grad for key, p in module.named_parameters() if f'{name}.{key}' in names]
+        if grads and not any(grad.any() for grad in grads):
+            raise _Broken(f'every gradient in {name} is 0')
+    return sum(own[name].numel() for name in names)
+
+
+def _roots(net: nn.Module) -> dict:
+    """The outermost gates and convolutions of ours, by name."""
+    found: dict = {}
+    for name, module in net.named_modules():
+        inside = name.startswith(tuple(f'{outer}.' for outer in found))
+        if isinstance(module, (Gate, AWConv2d, AAConv2d)) and not inside:
+            found[name] = module
+    return found
+
+
+def _finite(what: str, tensors: Iterable) -> None:
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise _Broken(f'{what} is not finite')
+
+
+def _equal(outs: list, expected: list, problem: str) -> None:
+    if len(outs) != len(expected) or not outs:
+        raise _Broken(f'{problem}: {len(outs)} tensors, {len(expected)} expected')
+    worst = 0.0
+    for ours, theirs in zip(outs, expected):
+        if ours.shape != theirs.shape:
+            raise _Broken(f'{problem}: {tuple(ours.shape)}, {tuple(theirs.shape)} expected')
+        if theirs.numel():
+            distance = (ours.double() - theirs.double()).norm()
+            worst = max(worst, float(distance / theirs.double().norm().clamp(min=1e-6)))
+    if not worst <= TOLERANCE:
+        raise _Broken(f"{problem} network's ({worst:.1e} relative)")
+
+
+def _round_trip(host: Host, net: nn.Module, outs: list) -> None:
+    """A copy that went through pickle, forgot everything and loads the checkpoint."""
+    if 'copy' in host.faults:
+        return
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(net)))
+    if type(twin) is not type(net):
+        raise _Broken(f'pickle makes a {type(twin).__name__} of a {type(net).__name__}')
+    with torch.no_grad():
+        for tensor in twin.state_dict().values():
+            tensor.zero_()
+    twin.load_state_dict(net.state_dict(), strict=True)
+    _equal(host.run(twin), outs, 'a copy with the checkpoint loaded gives not the output of the')
+
+
+# ------------------------------------------------------------------------------- the whole matrix
+
+
+def run(
+    file: str | Path,
+    stocks: Sequence = STOCK,
+    methods: Sequence = COLUMNS,
+    parallel: int = 1,
+    again: Sequence = (),
+    show: Callable = print,
+) -> list[Cell]:
+    """Try methods in configs; what ``file`` holds already is not tried again.
+
+    Args:
+        file: every cell is added to it when it is done, as a line of JSON.
+        stocks: the configs.
+        methods: names of columns.
+        parallel: processes; each takes a whole config.
+        again: statuses whose cells are tried again, such as ``'fails'``.
+        show: called with a line of text for every config.
+
+    Returns:
+        All cells of these configs and methods.
+    """
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    known = read_cells(file)
+    wanted = []
+    for stock in stocks:
+        left = [m for m in methods if _is_due(known.get((stock.config, m)), again)]
+        if left:
+            wanted.append((stock, left))
+    if parallel <= 1:
+        rows = (_row(stock, left, file) for stock, left in wanted)
+        for cells in rows:
+            show(_line(cells))
+    else:
+        with ProcessPoolExecutor(parallel, mp_context=get_context('spawn')) as pool:
+            tasks = [pool.submit(_row, stock, left, file) for stock, left in wanted]
+            for task in as_completed(tasks):
+                show(_line(task.result()))
+    known = read_cells(file)
+    keys = [(stock.config, method) for stock in stocks for method in methods]
+    return [known[key] for key in keys if key in known]
+
+
+def _is_due(cell: Cell | None, again: Sequence) -> bool:
+    return cell is None or cell.status in again
+
+
+def _line(cells: list) -> str:
+    counts = {status: sum(cell.status == status for cell in cells) for status in _STATUSES}
+    said = ', '.join(f'{number} {status}' for status, number in counts.items() if number)
+    lines = [f'{cells[0].config}: {said} ({sum(cell.seconds for cell in cells):.0f} s)']
+    lines += [f'    {c.method}: {c.note}' for c in cells if c.status == FAILS]
+    return '\n'.join(lines)
+
+
+_STATUSES = (WORKS, FRAMEWORK, NOT_APPLICABLE, FAILS)
+
+
+def _row(stock: Stock, methods: Sequence, file: Path) -> list[Cell]:
+    """All wanted cells of one config."""
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), os.cpu_count() or 1)))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        try:
+            host = Host(stock)
+        except Exception as error:
+            note = f'the plain network cannot be built: {_sentence(error)}'
+            cells = [Cell(stock.config, method, FRAMEWORK, note) for method in methods]
+            _append(file, cells)
+            return cells
+        cells = []
+        for method in methods:
+            cells.append(try_method(host, method))
+            _append(file, cells[-1:])
+    return cells
+
+
+def _append(file: Path, cells: list) -> None:
+    with file.open('a') as out:
+        out.write(''.join(json.dumps(cell._asdict()) + '\n' for cell in cells))
+
+
+def read_cells(file: str | Path) -> dict:
+    """``{(config, method): cell}`` of a file, of each cell the last one.
+
+    A line that a killed process left half-written is passed over.
+    """
+    found: dict = {}
+    if not Path(file).is_file():
+        return found
+    for line in Path(file).read_text().splitlines():
+        try:
+            cell = Cell(**json.loads(line))
+        except (json.JSONDecodeError, TypeError):
+            continue
+        found[cell.config, cell.method] = cell
+    return found
+
+
+# ------------------------------------------------------------------------------------- the page
+
+_GATES = tuple(method.name for method in METHODS if method.kind == 'gate')
+_INTRO = """# Which method works in which network
+
+Every method at its natural place (`mmattn.add_attention`) in {configs} stock configs of mmdet and
+mmpretrain of different families: {cells} pairs, of which {works}. The page is written by
+
+```
+python tools/analysis_tools/compatibility.py
+```
+
+with mmdet {mmdet}, mmpretrain {mmpretrain}, mmcv {mmcv} and torch {torch} on a CPU. The networks
+are narrow (a quarter of their widths, where a config has widths) and start from random weights
+with statistics of their own in every norm. Each pair is built and initialised, trains a step on
+two images of different size (one size for a classifier), predicts, is copied, pickled and loaded
+from its checkpoint.
+
+**yes** means: the loss and all gradients are finite; every new parameter is trainable and gets a
+gradient, and no gate or convolution only zeros; the predictions are finite; a copy that went
+through pickle, was zeroed and loaded the checkpoint gives the same output; and with
+`init='identity'` and the weights of the plain network the output is the plain network's, within
+{tolerance:.0e} relative (float32).
+
+A number is a reason, below the tables. *yes* with a number: the method works, and the number says
+what this network cannot do here even without attention. A dash: the method has no place there.
+"""
+
+
+def page(cells: Iterable[Cell]) -> str:
+    """The cells as a page of Markdown: two tables and the reasons."""
+    cells = list(cells)
+    rows: dict = {}
+    for cell in cells:
+        rows.setdefault(cell.config, {})[cell.method] = cell
+    reasons: dict = {}
+    parts = [_intro(cells, rows)]
+    for framework in ('mmdet', 'mmpretrain'):
+        own = {k: v for k, v in rows.items() if k.startswith(f'{framework}::')}
+        if own:
+            parts.append(f'## {framework}\n\n{_table(own, reasons)}')
+    lines = [f'{number}. {note}' for note, number in reasons.items()]
+    parts.append('## Reasons\n\n' + '\n'.join(lines))
+    return '\n\n'.join(parts) + '\n'
+
+
+def _intro(cells: list, rows: dict) -> str:
+    counts = {status: sum(cell.status == status for cell in cells) for status in _STATUSES}
+    works = f'{counts[WORKS] + counts[FRAMEWORK]} work'
+    if counts[FRAMEWORK]:
+        works += f' ({counts[FRAMEWORK]} of them in networks that have a fault of their own here)'
+    works += f', {counts[NOT_APPLICABLE]} do not apply and {counts[FAILS]} fail'
+    versions = {name: _version(name) for name in ('mmdet', 'mmpretrain', 'mmcv', 'torch')}
+    return _INTRO.format(
+        configs=len(rows), cells=len(cells), works=works, tolerance=TOLERANCE, **versions
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return str(importlib.import_module(name).__version__)
+    except ImportError:
+        return '(absent)'
+
+
+def _table(rows: dict, reasons: dict) -> str:
+    others = [method for method in COLUMNS if method not in _GATES]
+    lines = [
+        f'| config | {len(_GATES)} gates | ' + ' | '.join(others) + ' |',
+        '|---|' + '---|' * (len(others) + 1),
+    ]
+    for config, cells in rows.items():
+        gates = [cells[name] for name in _GATES if name in cells]
+        shown = [_gates_cell(gates, reasons)]
+        shown += [_cell(cells.get(name), reasons) for name in others]
+        name = re.sub(r'^\w+::|\.py$', '', config)
+        lines.append(f'| {name} | ' + ' | '.join(shown) + ' |')
+    return '\n'.join(lines)
+
+
+def _gates_cell(cells: list, reasons: dict) -> str:
+    """How many gates work, and the reasons of those that do not."""
+    good = [cell for cell in cells if cell.status in (WORKS, FRAMEWORK)]
+    text = 'all' if len(good) == len(cells) else f'{len(good)} of {len(cells)}'
+    notes: dict = {}
+    for cell in cells:
+        if cell.note:
+            notes.setdefault((cell.status, _number(cell.note, reasons)), []).append(cell.method)
+    for (status, number), methods in notes.items():
+        if status == FRAMEWORK:
+            text += f' [{number}]'
+        else:
+            text += f'; {", ".join(methods)}: {_MARKS[status]}[{number}]'
+    return text
+
+
+_MARKS = {WORKS: 'yes', FRAMEWORK: 'yes ', NOT_APPLICABLE: '-', FAILS: '**fails** '}
+
+
+def _cell(cell: Cell | None, reasons: dict) -> str:
+    if cell is None:
+        return ''
+    mark = _MARKS[cell.status]
+    return f'{mark.rstrip()} [{_number(cell.note, reasons)}]' if cell.note else mark
+
+
+def _number(note: str, reasons: dict) -> int:
+    return reasons.setdefault(note, len(reasons) + 1)
