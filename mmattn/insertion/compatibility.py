@@ -91,9 +91,10 @@ class Host:
         self.faults: dict[str, str] = {}
         self.net = _build(self.cfg)
         self.net.init_weights()
-        self._try('predict', lambda: self._settle(self.net))
+        self._try('settle', lambda: self._settle(self.net))
         self.state = copy.deepcopy(self.net.state_dict())
         self._try('loss', lambda: self.loss(self.net))
+        self.net.load_state_dict(self.state)  # the step moved the statistics of the norms
         self.net.zero_grad()
         self._try('predict', lambda: self.predict(self.net))
         self.is_raw = True
@@ -133,12 +134,12 @@ class Host:
         """Two images, through the network's preprocessor."""
         return net.data_preprocessor(batch_for(self.cfg, self.stock), training)
 
-    def features(self, net: nn.Module):
-        """What comes out of backbone and neck."""
+    def features(self, net: nn.Module) -> object:
+        """Return what comes out of backbone and neck."""
         return net.extract_feat(self.batch(net, False)['inputs'])
 
     def loss(self, net: nn.Module) -> Tensor:
-        """A training step without the optimizer's."""
+        """Run a training step without the optimizer's."""
         torch.manual_seed(0)
         net.train()
         if hasattr(net, 'set_epoch'):
@@ -167,7 +168,9 @@ class Host:
         return _tensors(found)
 
     def run(self, net: nn.Module) -> list:
-        """The raw outputs of the heads in eval mode; the maps where the model has no such mode."""
+        """Return the raw outputs of the heads in eval mode; the maps where the model has no such
+        mode.
+        """
         net.eval()
         torch.manual_seed(0)
         with torch.no_grad():
@@ -185,7 +188,7 @@ def _build(cfg: Config) -> nn.Module:
         return MODELS.build(model)
 
 
-def _tensors(outs) -> list:
+def _tensors(outs: object) -> list:
     if isinstance(outs, Tensor):
         return [outs]
     if isinstance(outs, dict):
@@ -247,7 +250,7 @@ def _check(host: Host, method: str) -> int:
 
 
 def _attended(host: Host, cfg: Config) -> nn.Module:
-    """A network with attention that holds the plain one's weights."""
+    """Return a network with attention that holds the plain one's weights."""
     net = _build(cfg)
     net.init_weights()
     result = net.load_state_dict(host.state, strict=False)
@@ -288,7 +291,7 @@ def _train(host: Host, net: nn.Module, method: str) -> int:
 
 
 def _roots(net: nn.Module) -> dict:
-    """The outermost gates and convolutions of ours, by name."""
+    """Return the outermost gates and convolutions of ours, by name."""
     found: dict = {}
     for name, module in net.named_modules():
         inside = name.startswith(tuple(f'{outer}.' for outer in found))
@@ -317,7 +320,7 @@ def _equal(outs: list, expected: list, problem: str) -> None:
 
 
 def _round_trip(host: Host, net: nn.Module, outs: list) -> None:
-    """A copy that went through pickle, forgot everything and loads the checkpoint."""
+    """Return a copy that went through pickle, forgot everything and loads the checkpoint."""
     if 'copy' in host.faults:
         return
     twin = pickle.loads(pickle.dumps(copy.deepcopy(net)))
@@ -462,7 +465,7 @@ what this network cannot do here even without attention. A dash: the method has 
 
 
 def page(cells: Iterable[Cell]) -> str:
-    """The cells as a page of Markdown: two tables and the reasons."""
+    """Return the cells as a page of Markdown: two tables and the reasons."""
     cells = list(cells)
     rows: dict = {}
     for cell in cells:

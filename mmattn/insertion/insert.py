@@ -96,7 +96,7 @@ def insert(
     init: str | None = None,
     **options,
 ) -> tuple[Config, list[str], Start]:
-    """What :func:`add_attention` does, without measuring it for the report.
+    """Return what :func:`add_attention` does, without measuring it for the report.
 
     Returns:
         The new config, the names of the methods, and how they start.

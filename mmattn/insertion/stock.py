@@ -199,7 +199,7 @@ _FROM_64 = (
 
 
 def narrow(stock: Stock) -> Config:
-    """The config with narrow layers, no weights to fetch and images of a small size."""
+    """Return the config with narrow layers, no weights to fetch and images of a small size."""
     cfg = copy.deepcopy(read_config(stock.config))
     _divide(cfg.model, stock.divide)
     if stock.divide > 1:
@@ -221,7 +221,7 @@ def narrow(stock: Stock) -> Config:
 
 
 def _narrow_defaults(part: dict, stock: Stock) -> None:
-    """The width of a part that its config does not name, in place."""
+    """Return the width of a part that its config does not name, in place."""
     kind = str(part.get('type')).rpartition('.')[2]
     if kind.endswith('DETRHead') or kind == 'DINOHead':
         part.setdefault('embed_dims', 256 // stock.divide)
@@ -234,7 +234,7 @@ def _narrow_defaults(part: dict, stock: Stock) -> None:
         part['arch'] = dict(depths=[1, 1, 2, 1], channels=widths)
 
 
-def _divide(cfg, by: int) -> None:
+def _divide(cfg: object, by: int) -> None:
     """Divide every width in a config, in place."""
     if isinstance(cfg, list | tuple):
         for item in cfg:
@@ -247,7 +247,7 @@ def _divide(cfg, by: int) -> None:
         _divide(cfg[key], by)
 
 
-def _divided(value, by: int):
+def _divided(value: object, by: int):
     if isinstance(value, bool) or not isinstance(value, int | list | tuple):
         return value
     if isinstance(value, int):
@@ -255,7 +255,7 @@ def _divided(value, by: int):
     return type(value)(_divided(item, by) for item in value)
 
 
-def _start_from_scratch(cfg) -> None:
+def _start_from_scratch(cfg: object) -> None:
     """No checkpoint anywhere, in place."""
     if isinstance(cfg, list | tuple):
         for item in cfg:
@@ -279,7 +279,7 @@ def _keep_few(model: dict) -> None:
                     settings[name] = value
 
 
-def _dicts(cfg):
+def _dicts(cfg: object):
     if isinstance(cfg, dict):
         yield cfg
         cfg = list(cfg.values())
