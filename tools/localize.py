@@ -5,8 +5,8 @@
     python tools/localize.py timm:resnet50 pretrained --show dog.jpg
 
 MODEL is mmpretrain:CONFIG CHECKPOINT, torchvision:NAME [WEIGHTS], timm:NAME [FILE | pretrained]
-or python:package.module:function [ARGUMENT]. Exit code: 0 all went well, 1 some pictures could
-not be read (the rest was evaluated), 2 wrong input.
+or python:package.module:function [ARGUMENT]. Exit code: 0 all went well, 1 some images could
+not be read (the rest was evaluated), 2 an error ended the run, 130 it was interrupted.
 """
 
 import argparse

@@ -139,8 +139,9 @@ class PictureDataset(Dataset):
         try:
             image = read_picture(picture.path, picture.size, picture.frame)
             array, geometry = self.preprocess.apply(image)
-        except ValueError as error:
-            return index, None, None, str(error)
+        except Exception as error:  # whatever a decoder or a resize meets: the run goes on
+            said = str(error) if isinstance(error, ValueError) else f'{picture.path}: {error!r}'
+            return index, None, None, said
         return index, array, geometry, None
 
 

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
+import os
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+from mmengine.logging import print_log
+from torch import nn
+
 from mmattn.localization.classifiers import Classifier
 from mmattn.localization.localizer import Settings
 from mmattn.localization.results import log_files
 from mmattn.localization.structures import Picture
 
-__all__ = ['open_work_dir', 'run_identity']
+__all__ = ['fingerprint', 'open_work_dir', 'run_identity', 'write_aside']
 
 
 def run_identity(
@@ -36,6 +44,7 @@ def run_identity(
         json.dumps(
             dict(
                 model=classifier.name,
+                weights_hash=fingerprint(classifier.model),
                 preprocess=asdict(classifier.preprocess),
                 settings=asdict(settings),
                 pictures=len(pictures),
@@ -72,13 +81,52 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], resume: bool) -> Non
             'another --work-dir'
         )
     if resume and file.exists():
-        before = json.loads(file.read_text())
-        other = '; '.join(_differences(before, identity))
+        other = '; '.join(_differences(_read_identity(file), identity))
         if other:
             raise ValueError(
                 f'cannot resume in {work_dir}, settings differ ({other}): use another --work-dir'
             )
-    file.write_text(json.dumps(identity, indent=1) + '\n')
+    elif resume and log_files(work_dir):
+        print_log(f'{file} is missing: its results are taken for those of this run', 'current', 30)
+    write_aside(file, json.dumps(identity, indent=1) + '\n')
+
+
+def _read_identity(file: Path) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        found = json.loads(file.read_text(encoding='utf-8'))
+        if isinstance(found, dict):
+            return found
+    raise ValueError(
+        f'{file} is damaged, so it is not known what the results beside it were made with: use '
+        'another --work-dir, or delete the file to take them for those of this run'
+    )
+
+
+def write_aside(file: Path, text: str) -> None:
+    """Write a file in one piece: whoever reads it finds the old text or the new one."""
+    handle, aside = tempfile.mkstemp(dir=file.parent, prefix=f'.{file.name}.')
+    try:
+        with os.fdopen(handle, 'w', encoding='utf-8') as out:
+            out.write(text)
+            out.flush()
+            os.fsync(out.fileno())
+        os.chmod(aside, 0o644)
+        os.replace(aside, file)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash the weights and buffers of a network, names and values: 32 hexadecimal digits."""
+    found = hashlib.blake2b(digest_size=16)
+    for name, value in sorted(model.state_dict().items()):
+        found.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            found.update(f'{value.dtype}{tuple(value.shape)}'.encode())
+            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            found.update(raw.numpy())
+    return found.hexdigest()
 
 
 def _differences(before: Mapping, now: Mapping, name: str = '') -> Iterator[str]:

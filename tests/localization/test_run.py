@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.localization import results
+from mmattn.localization import pictures, results
 from mmattn.localization import run as running
 from mmattn.localization.annotations import load_annotations
 from mmattn.localization.api import center_baseline, check_labels, evaluate, table
@@ -23,7 +24,9 @@ from mmattn.localization.report import MEANING
 from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, merge_logs, read_log
 from mmattn.localization.run import fix_batches, write_results
 from mmattn.localization.structures import Geometry, Picture, PictureResult
+from mmattn.localization.work_dir import fingerprint, write_aside
 from tests.localization.data import boxes_json
+from tests.localization.nets import gap_net
 
 ROOT = Path(__file__).resolve().parents[2]
 NET = 'python:tests.localization.nets:tiny'
@@ -229,6 +232,70 @@ def test_worker_processes_give_the_same(tmp_path, found):
     write_results(classifier(), found.pictures, settings, tmp_path / 'a', workers=0)
     write_results(classifier(), found.pictures, settings, tmp_path / 'b', workers=2)
     assert text(tmp_path / 'a') == text(tmp_path / 'b')
+
+
+def test_other_weights_are_not_resumed(tmp_path, found):
+    settings, net = Settings(batch_size=3, sweep_step=0), classifier()
+    write_results(net, found.pictures, settings, tmp_path / 'a', workers=0)
+    write_results(net, found.pictures, settings, tmp_path / 'a', workers=0, resume=True)
+    kept = (tmp_path / 'a/run.json').read_text()
+    with torch.no_grad():
+        net.model[-1].bias[0] += 1e-6  # another checkpoint of the same name
+    with pytest.raises(ValueError, match=r'cannot resume .* settings differ \(weights_hash was'):
+        write_results(net, found.pictures, settings, tmp_path / 'a', workers=0, resume=True)
+    assert (tmp_path / 'a/run.json').read_text() == kept
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float64])
+def test_fingerprint(dtype):
+    nets = [gap_net(4, seed=3).to(dtype) for _ in range(2)]
+    assert fingerprint(nets[0]) == fingerprint(nets[1])
+    with torch.no_grad():
+        nets[1][1].num_batches_tracked += 1
+    assert fingerprint(nets[0]) != fingerprint(nets[1])
+    swapped = torch.nn.Sequential(nets[0][3], nets[0][0])
+    assert fingerprint(swapped) != fingerprint(torch.nn.Sequential(nets[0][0], nets[0][3]))
+
+
+@pytest.mark.parametrize('torn', ['', '{"model": "pyth', '[]'])
+def test_a_torn_run_file_is_named(tmp_path, found, torn):
+    start(found, tmp_path / 'a')
+    file = tmp_path / 'a/run.json'
+    whole = file.read_text()
+    file.write_text(torn)
+    with pytest.raises(ValueError, match=r'a/run\.json is damaged, .* delete the file'):
+        start(found, tmp_path / 'a', resume=True)
+    assert file.read_text() == torn
+    file.unlink()
+    start(found, tmp_path / 'a', resume=True)
+    assert file.read_text() == whole
+
+
+def test_a_run_file_is_replaced_in_one_step(tmp_path, monkeypatch):
+    file = tmp_path / 'run.json'
+    write_aside(file, 'old')
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space left'):
+        write_aside(file, 'new')
+    assert [p.name for p in tmp_path.iterdir()] == ['run.json'] and file.read_text() == 'old'
+
+
+def test_whatever_a_decoder_raises_marks_its_image(tmp_path, found, monkeypatch):
+    read = pictures.read_picture
+
+    def broken(path, *args):
+        if Path(path).name == 'p2.png':
+            raise struct.error('unpack requires a buffer of 4 bytes')
+        return read(path, *args)
+
+    monkeypatch.setattr(pictures, 'read_picture', broken)
+    metrics, info = start(found, tmp_path / 'a')
+    assert (metrics.images, metrics.failed) == (10, 1)
+    assert info.failures[0][0] == 'p2.png' and 'unpack requires a buffer' in info.failures[0][1]
 
 
 def test_work_dirs_that_cannot_be_used(tmp_path, found):

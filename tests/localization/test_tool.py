@@ -118,6 +118,18 @@ def test_a_broken_picture_shows_in_the_exit_code(tmp_path, capsys):
     assert 'unreadable             1' in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    'error', [OSError(5, 'broken'), RuntimeError('broken'), KeyError('broken')]
+)
+def test_a_failure_is_never_taken_for_a_broken_image(tmp_path, capsys, monkeypatch, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr('mmattn.localization.localizer.ScoreMaps.__call__', fail)
+    assert basic(tmp_path) == 2
+    assert 'broken' in capsys.readouterr().err
+
+
 def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
     images, path = boxes_json(tmp_path, 6)
     (images / 'p2.png').unlink()
