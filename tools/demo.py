@@ -21,6 +21,7 @@ from pathlib import Path
 from mmengine.fileio import load
 
 from mmattn.analysis.sheets import draw_curves, draw_sheet
+from mmattn.cli.failures import end_run
 from mmattn.cli.run_log import child_environment, read_scalars, write_json
 from mmattn.cli.steps import StepFailed, run_step, unfinished
 
@@ -150,12 +151,14 @@ def main(argv: list[str] | None = None) -> int:
         detection(args)
         print('\nLocalization without boxes', flush=True)
         localization(args)
-    except (StepFailed, OSError, ValueError) as error:
+    except KeyboardInterrupt:
+        print('\ndemo: interrupted; the same command resumes from here', file=sys.stderr)
+        return 130
+    except StepFailed as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print('\ndemo: interrupted; the same command goes on from here', file=sys.stderr)
-        return 130
+    except Exception as error:
+        return end_run('demo', error)
     return 0
 
 

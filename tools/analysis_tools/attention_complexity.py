@@ -16,6 +16,7 @@ from pathlib import Path
 from mmengine.config import DictAction
 
 from mmattn.analysis.complexity import Complexity, measure_config
+from mmattn.cli.failures import end_run
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -24,8 +25,8 @@ def main(argv: list[str] | None = None) -> None:
     try:
         ours = measure_config(args.config, args.shape, args.cfg_options)
         other = measure_config(args.against, args.shape) if args.against else None
-    except (ValueError, TypeError, KeyError, ImportError, OSError, SyntaxError) as error:
-        sys.exit(f'error: {error.args[0] if isinstance(error, KeyError) else error}')
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(end_run('attention_complexity', error))
     print(as_json(ours, other) if args.format == 'json' else as_table(ours, other, args))
 
 

@@ -14,6 +14,7 @@ With ``--one-digit`` each scene holds exactly one digit and lies in a folder nam
 import argparse
 import sys
 
+from mmattn.cli.failures import end_run
 from mmattn.data.digits import make_digits
 
 
@@ -36,9 +37,8 @@ def main(argv: list[str] | None = None) -> int | None:
     """Run the tool; returns the exit code."""
     try:
         make_digits(**vars(parse_args(argv)), report=print)
-    except (ValueError, OSError, ImportError) as error:
-        print(f'make_digits: {error}', file=sys.stderr)
-        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        return end_run('make_digits', error)
     return 0
 
 

@@ -13,6 +13,7 @@ number of its class a line) and ``meta/classes.txt`` are written.
 import argparse
 import sys
 
+from mmattn.cli.failures import end_run
 from mmattn.data.mini_imagenet import split_mini_imagenet
 
 
@@ -27,9 +28,8 @@ def main(argv: list[str] | None = None) -> int | None:
     args = parser.parse_args(argv)
     try:
         split_mini_imagenet(args.root, args.val, args.seed, report=print)
-    except (ValueError, OSError) as error:
-        print(f'mini_imagenet: {error}', file=sys.stderr)
-        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        return end_run('mini_imagenet', error)
     return 0
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from mmattn.backbones import TDResNet
+from mmattn.cli.failures import end_run
 from mmattn.core.checkpoint import find_state, load_checkpoint
 
 SHOWN = 12
@@ -173,9 +174,8 @@ def main(argv: list[str] | None = None) -> int:
         Path(args.target).parent.mkdir(parents=True, exist_ok=True)
         with open(args.target, 'wb') as file:
             torch.save({'state_dict': state, 'meta': {'backbone': options}}, file)
-    except (ValueError, OSError) as error:
-        print(f'tdam_to_mmattn: {error}', file=sys.stderr)
-        return 2
+    except (Exception, KeyboardInterrupt) as error:
+        return end_run('tdam_to_mmattn', error, code=2)
     config = ', '.join(f'{name}={value!r}' for name, value in options.items())
     print(f"{len(state)} tensors written to {args.target}\ndict(type='mmattn.TDResNet', {config})")
     return 0
