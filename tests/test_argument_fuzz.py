@@ -174,6 +174,8 @@ MORE = {  # where a name means something else in one class
     ('TDMobileNetV3', 'attention'): {STR},
     ('MobileNetV1', 'norm_cfg'): {DICT, MIXED},
     ('ReportHead', 'init_cfg'): {DICT, NONE, MIXED},
+    ('SSIA', 'model'): {DICT, NONE},
+    ('SSIA', 'wrapped'): {STR, NONE},
     ('SSIA', 'data_preprocessor'): {DICT, NONE, MIXED},
     ('FcaNet', 'size'): {INT, NONE},
 }

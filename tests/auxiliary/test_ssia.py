@@ -365,12 +365,12 @@ def test_the_trial_run_leaves_no_trace():
         (dict(backbone={}), TypeError, "got 'backbone'; .* wrapped=TYPE instead, or _delete_"),
         (dict(wrapped='ToyClassifier'), TypeError, 'SSIA needs model .* or wrapped .*, got both'),
         (dict(model=None), TypeError, 'SSIA needs model .* or wrapped .*, got none'),
-        (dict(model=None, wrapped=TOY), TypeError, 'wrapped must be the type of a model, got a d'),
-        (dict(taps=3), TypeError, 'taps must be a list of numbers or names, got 3'),
-        (dict(taps='backbone'), TypeError, "taps must be a list .* got 'backbone'"),
-        (dict(sample=224), ValueError, r'sample must be \(channels, height, width\), got 224'),
+        (dict(model=None, wrapped=TOY), TypeError, r'wrapped must be a string or a class .* got \{'),
+        (dict(taps=3), TypeError, 'taps must be a list, got 3'),
+        (dict(taps='backbone'), TypeError, "taps must be a list, got 'backbone'"),
+        (dict(sample=224), TypeError, 'sample must be three integers, got 224'),
         (dict(sample=(5, 8, 8)), ValueError, r'ToyClassifier can take, got \(5, 8, 8\): Given'),
-        (dict(model='ResNet'), TypeError, r'model must be a config \(dict\), got str'),
+        (dict(model='ResNet'), TypeError, "model must be a dict or None, got 'ResNet'"),
     ],
 )
 def test_bad_options(options, error, words):

@@ -583,7 +583,7 @@ def test_wrapped():
     inner = dict(type='mmattn.Attend', wrapped='ResNet', **SMALL)
     with pytest.raises(ValueError, match='wrapped must be a plain network: put all rules'):
         build('mmattn.Attend', wrapped=inner)
-    with pytest.raises(TypeError, match='attention must be a list of dicts, got str in it'):
+    with pytest.raises(TypeError, match=r"attention\[0\] must be a dict, got 'mmattn.SE'"):
         attend('ResNet', ['mmattn.SE'], **SMALL)
     with pytest.raises(TypeError, match=r"attention must be a list of dicts, got \{'gate'"):
         attend('ResNet', dict(gate=gate()), **SMALL)
