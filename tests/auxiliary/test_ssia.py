@@ -365,7 +365,11 @@ def test_the_trial_run_leaves_no_trace():
         (dict(backbone={}), TypeError, "got 'backbone'; .* wrapped=TYPE instead, or _delete_"),
         (dict(wrapped='ToyClassifier'), TypeError, 'SSIA needs model .* or wrapped .*, got both'),
         (dict(model=None), TypeError, 'SSIA needs model .* or wrapped .*, got none'),
-        (dict(model=None, wrapped=TOY), TypeError, r'wrapped must be a string or a class .* got \{'),
+        (
+            dict(model=None, wrapped=TOY),
+            TypeError,
+            r'wrapped must be a string or a class .* got \{',
+        ),
         (dict(taps=3), TypeError, 'taps must be a list, got 3'),
         (dict(taps='backbone'), TypeError, "taps must be a list, got 'backbone'"),
         (dict(sample=224), TypeError, 'sample must be three integers, got 224'),
