@@ -33,6 +33,7 @@ VALID = {
     'ConvAutoencoderAttention': dict(in_channels=8),
     'DualAttention': dict(in_channels=8),
     'ECA': dict(in_channels=8),
+    'EfficientNetLite': dict(),
     'FcaNet': dict(in_channels=16),
     'GlobalContext': dict(in_channels=8, reduction=4),
     'LearnToPay': dict(in_channels=8, global_channels=4),

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import inspect
 import numbers
+import re
 import traceback
 import types
 import typing
@@ -60,6 +61,7 @@ _OF_HOSTS = (
     *(TypeError, ValueError, LookupError, ArithmeticError, AttributeError),
     *(AssertionError, RuntimeError),
 )
+_TWICE = re.compile(r"got multiple values for (?:keyword )?argument '(\w+)'")
 _SIMPLE = (bool, int, float, str, bytes, list, tuple, types.NoneType)
 _LISTS = (list, tuple, Sequence, collections.abc.Iterable)
 _NUMBERS = {2: 'a pair of', 3: 'three', 4: 'four'}
@@ -316,6 +318,8 @@ def _retelling(owner: str) -> Iterator[None]:
     try:
         yield
     except _OF_HOSTS as error:
+        if twice := _TWICE.search(str(error)):
+            raise TypeError(f'{owner} sets {twice[1]} itself, leave it out') from error
         if _is_ours(error) or 'alloc' in str(error):  # or no memory was left
             raise
         raise _retold(owner, error) from error

@@ -111,6 +111,16 @@ def test_what_is_handed_on_is_checked_by_the_class_that_takes_it():
     assert Ours(norm_cfg=nn.ReLU()).depth == 18  # frameworks take parts that are built as well
 
 
+def test_an_argument_that_the_class_sets_itself():
+    @check_arguments
+    class Fixed(Host):
+        def __init__(self, **kwargs):
+            super().__init__(18, **kwargs)
+
+    with pytest.raises(TypeError, match='Fixed sets depth itself, leave it out'):
+        Fixed(depth=50)
+
+
 def test_an_error_that_is_neither_a_value_nor_a_type_passes():
     with pytest.raises(MemoryError):
         Ours(width=101)
