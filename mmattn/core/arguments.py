@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmattn.core.names import did_you_mean
 
 __all__ = ['argument_names', 'check_arguments', 'check_call']
@@ -305,7 +307,8 @@ def _list_of(origin: Any, parts: tuple) -> _Kind:
 
 
 def _is_list(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    listed = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    return listed or (isinstance(value, np.ndarray) and value.ndim > 0)
 
 
 def _all(kinds: list[_Kind], values: Sequence) -> bool:

@@ -30,13 +30,11 @@ def test_a_name_without_its_scope(cfg, wrong, meant):
     [
         (
             dict(type='FPN', conv_cfg=dict(type='mmattn.AWConv2d', reducton=4)),
-            "the config gives AWConv2d an argument it does not have: 'reducton', did you mean "
-            "'reduction'?",
+            "AWConv2d has no argument 'reducton', did you mean 'reduction'?",
         ),
         (
             dict(type='mmattn.Attend', wrapped='FPN', attenton=[]),
-            "the config gives FPN an argument it does not have: 'attenton', did you mean "
-            "'attention'?",
+            "FPN has no argument 'attenton'; it has in_channels, out_channels, num_outs, ",
         ),
         (
             dict(type='FPN', zzz=1),
@@ -49,7 +47,7 @@ def test_a_misspelt_option(cfg, sentence):
     cfg = dict(cfg, in_channels=[8], out_channels=8, num_outs=1)
     with pytest.raises(TypeError) as caught:
         MODELS.build(cfg)
-    assert explain(caught.value, Config(dict(model=dict(neck=cfg)))) == sentence
+    assert explain(caught.value, Config(dict(model=dict(neck=cfg)))).startswith(sentence)
 
 
 def test_a_name_of_nobody_is_left_to_the_host():

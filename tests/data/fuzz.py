@@ -289,7 +289,7 @@ def _play_kaggle(root, place, word):
     return sentence, [
         'boxes.csv',
         f'line {row + 1}|first line|image|{word}',
-        f'{field}|image|class',
+        f'{field}|image|class|box',
     ]
 
 
