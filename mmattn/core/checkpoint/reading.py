@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
 
@@ -229,7 +230,8 @@ def _safe_globals() -> list:
         for name, function in (('_reconstruct', rebuild), ('scalar', scalar))
     ]
     method = _named('builtins', 'getattr', _method_of_history)
-    return [*renamed, *numpys, method, HistoryBuffer, argparse.Namespace, set, slice]
+    kinds = [HistoryBuffer, OneCycleParamScheduler, argparse.Namespace, set, slice]
+    return [*renamed, *numpys, method, *kinds]
 
 
 def _named(module: str, name: str, function: Callable) -> Callable:
@@ -241,8 +243,9 @@ def _named(module: str, name: str, function: Callable) -> Callable:
 
 
 def _method_of_history(kind: type, name: str) -> Callable:
-    """Return what mmengine's message hub asks of ``getattr``, and nothing else."""
-    if kind is not HistoryBuffer or name.startswith('_'):
+    """Return what mmengine's message hub and one-cycle schedules ask of ``getattr`` alone."""
+    annealing = kind is OneCycleParamScheduler and name.startswith('_annealing_')
+    if not annealing and (kind is not HistoryBuffer or name.startswith('_')):
         raise pickle.UnpicklingError(f'Unsupported global: GLOBAL builtins.getattr of {name}')
     return getattr(kind, name)
 

@@ -250,3 +250,14 @@ def test_plain_pickles_are_no_checkpoints(tmp_path):
     (tmp_path / 'x.pkl').write_bytes(pickle.dumps({'a': 1}))
     with pytest.raises(ValueError, match=r'x\.pkl'):
         load_checkpoint(tmp_path / 'x.pkl')
+
+
+def test_the_state_of_a_one_cycle_schedule_is_read(tmp_path):
+    from mmengine.optim import OneCycleLR
+
+    weight = torch.nn.Parameter(torch.zeros(2))
+    schedule = OneCycleLR(torch.optim.SGD([weight], lr=0.1), eta_max=0.2, total_steps=5)
+    saved = dict(state_dict=dict(weight=weight.data), param_schedulers=[schedule.state_dict()])
+    torch.save(saved, tmp_path / 'one_cycle.pth')
+    found = load_checkpoint(tmp_path / 'one_cycle.pth')
+    assert found['param_schedulers'][0].keys() == saved['param_schedulers'][0].keys()
