@@ -117,7 +117,7 @@ def test_a_run_and_a_comparison(run, capsys):
         (['none.py', 'tiny.pth'], 'config .*none.py does not exist'),
         (['tiny.py', 'none.pth'], 'checkpoint .*none.pth does not exist'),
         (['tiny.py', 'headless.pth', '--sizes', '64'], 'does not fit .*head.fc.weight'),
-        (['tiny.py', 'damaged.pth', '--sizes', '64'], 'checkpoint cannot be read'),
+        (['tiny.py', 'damaged.pth', '--sizes', '64'], 'is no checkpoint'),
         (['tiny.py', 'tiny.pth', '--out', 'tiny.py/x'], 'Not a directory: .*tiny.py'),
         (['tiny.py', 'tiny.pth', '--sizes', '0'], 'sizes must be 1 or more, got 0'),
         (['tiny.py', 'tiny.pth', '--compare', 'tiny.py'], 'is no result of this tool'),

@@ -155,7 +155,7 @@ def last_line(capfd):
             'has 10 classes, the model num_classes=9: set num_classes of every box head to 10',
         ),
         (['model.neck.type=mmattn.AWFPM'], "type 'mmattn.AWFPM' is not registered; did you mean"),
-        (['model.neck.reducton=4'], "an argument it does not have: 'reducton'"),
+        (['model.neck.reducton=4'], "has no argument 'reducton'"),
         (['load_from=nowhere.pth'], 'the checkpoint nowhere.pth does not exist'),
     ],
     ids=[
@@ -226,7 +226,7 @@ def test_a_picture_that_cannot_be_decoded_is_named(
     assert train_tool.main(args + ([] if checked else ['--skip-data-checks'])) == 1
     said = capfd.readouterr().err
     line = said.strip().splitlines()[-1]
-    assert f'the picture {bad} cannot be used: ' in line
+    assert f'the image {bad} cannot be used: ' in line
     assert problem in line
     assert ('Traceback' in said) is not checked
 
