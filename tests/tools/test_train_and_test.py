@@ -211,7 +211,7 @@ def test_scaling_the_learning_rate_needs_a_base_batch_size(
 
 @pytest.mark.parametrize(
     'content, problem',
-    [(b'', 'the file is empty'), (b'no picture at all', 'no picture that')],
+    [(b'', 'the file is empty'), (b'no picture at all', 'no image that')],
     ids=['empty', 'garbage'],
 )
 @pytest.mark.parametrize('checked', [True, False], ids=['found before', 'found in the run'])
