@@ -44,7 +44,8 @@ test_pipeline = [
     dict(type='Resize', scale=(32, 32)),
     dict(type='PackInputs'),
 ]
-classes = ['zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine']
+# in the order of the folders, by which CustomDataset numbers them whatever the names here say
+classes = ['eight', 'five', 'four', 'nine', 'one', 'seven', 'six', 'three', 'two', 'zero']
 dataset = dict(type='CustomDataset', data_root='data/one_digit', classes=classes)
 loader = dict(batch_size=32, num_workers=0, persistent_workers=False)
 train_dataloader = dict(

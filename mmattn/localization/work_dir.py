@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -17,12 +15,13 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
+from mmattn.core.text import write_text
 from mmattn.localization.classifiers import Classifier
 from mmattn.localization.localizer import Settings
 from mmattn.localization.results import log_files
 from mmattn.localization.structures import Picture
 
-__all__ = ['fingerprint', 'open_work_dir', 'run_identity', 'write_aside']
+__all__ = ['fingerprint', 'open_work_dir', 'run_identity']
 
 
 def run_identity(
@@ -88,7 +87,7 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], resume: bool) -> Non
             )
     elif resume and log_files(work_dir):
         print_log(f'{file} is missing: its results are taken for those of this run', 'current', 30)
-    write_aside(file, json.dumps(identity, indent=1) + '\n')
+    write_text(file, json.dumps(identity, indent=1) + '\n')
 
 
 def _read_identity(file: Path) -> dict[str, Any]:
@@ -100,21 +99,6 @@ def _read_identity(file: Path) -> dict[str, Any]:
         f'{file} is damaged, so it is not known what the results beside it were made with: use '
         'another --work-dir, or delete the file to take them for those of this run'
     )
-
-
-def write_aside(file: Path, text: str) -> None:
-    """Write a file in one piece: whoever reads it finds the old text or the new one."""
-    handle, aside = tempfile.mkstemp(dir=file.parent, prefix=f'.{file.name}.')
-    try:
-        with os.fdopen(handle, 'w', encoding='utf-8') as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        os.chmod(aside, 0o644)
-        os.replace(aside, file)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
 
 
 def fingerprint(model: nn.Module) -> str:

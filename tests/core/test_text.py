@@ -75,3 +75,17 @@ def test_written_in_one_piece(tmp_path, monkeypatch):
 def test_names_that_are_not_utf8_are_written_as_they_are(tmp_path):
     write_text(tmp_path / 'list.txt', os.fsdecode(b'caf\xe9.jpg'))
     assert (tmp_path / 'list.txt').read_bytes() == b'caf\xe9.jpg'
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path, monkeypatch):
+    file = tmp_path / 'run.json'
+    write_text(file, 'old')
+
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(os, 'fsync', full)
+    with pytest.raises(OSError, match='No space left'):
+        write_text(file, 'new')
+    assert [p.name for p in tmp_path.iterdir()] == ['run.json']
+    assert file.read_text() == 'old'

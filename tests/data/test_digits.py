@@ -3,14 +3,16 @@
 import hashlib
 import json
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from mmengine.config import Config
 
 from mmattn.data import digits as library
 from mmattn.data.digits import CLASSES, make_digits
-from tests.commands import run_command
+from tests.commands import ROOT, run_command
 
 pytest.importorskip('sklearn', reason='the digit scenes need scikit-learn')
 TOOL = 'dataset_converters/make_digits.py'
@@ -188,3 +190,19 @@ def test_the_command_line_reports_and_sets_the_exit_code(tmp_path, capsys):
     assert 'digits with boxes' in capsys.readouterr().out
     assert run_command(TOOL, *args, '--digits', '99') == 1
     assert 'make_digits: digits must be from 1 to 50, got 99' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('config', ['tdam/td-resnet18-joint-t2m2_20e', 'demo/resnet18-cbam_750i'])
+def test_class_names_of_the_configs_are_those_of_the_folders(tmp_path, config):
+    """mmpretrain numbers the folders in their order, whatever names it is given."""
+    pytest.importorskip('mmpretrain', reason='a classifier')
+    from mmengine.registry import DATASETS, init_default_scope
+
+    make_digits(tmp_path, train=10, val=1, size=32, one_digit=True)
+    cfg = Config.fromfile(ROOT / f'configs/{config}_one-digit.py').train_dataloader.dataset
+    init_default_scope('mmpretrain')
+    dataset = DATASETS.build(dict(cfg, data_root=str(tmp_path), pipeline=[]))
+    for i in range(len(dataset)):
+        entry = dataset.get_data_info(i)
+        folder = Path(entry['img_path']).parent.name
+        assert dataset.CLASSES[entry['gt_label']] == folder

@@ -24,7 +24,7 @@ from mmattn.localization.report import MEANING
 from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, merge_logs, read_log
 from mmattn.localization.run import fix_batches, write_results
 from mmattn.localization.structures import Geometry, Picture, PictureResult
-from mmattn.localization.work_dir import fingerprint, write_aside
+from mmattn.localization.work_dir import fingerprint
 from tests.localization.data import boxes_json
 from tests.localization.nets import gap_net
 
@@ -269,19 +269,6 @@ def test_a_torn_run_file_is_named(tmp_path, found, torn):
     file.unlink()
     start(found, tmp_path / 'a', resume=True)
     assert file.read_text() == whole
-
-
-def test_a_run_file_is_replaced_in_one_step(tmp_path, monkeypatch):
-    file = tmp_path / 'run.json'
-    write_aside(file, 'old')
-
-    def full(*_):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match='No space left'):
-        write_aside(file, 'new')
-    assert [p.name for p in tmp_path.iterdir()] == ['run.json'] and file.read_text() == 'old'
 
 
 def test_whatever_a_decoder_raises_marks_its_image(tmp_path, found, monkeypatch):
