@@ -69,9 +69,16 @@ def test_every_row_has_both_heads():
     assert names == {*PARAMETERS, *(f'{name}-plain-head' for name in PARAMETERS)}
 
 
-@pytest.mark.parametrize('stages', [1, 4, 2.5])
-def test_stages_are_two_or_three(stages):
-    with pytest.raises(ValueError, match='stages must be 2 or 3'):
+@pytest.mark.parametrize(
+    ('stages', 'error', 'message'),
+    [
+        (1, ValueError, 'stages must be 2 or 3, got 1'),
+        (4, ValueError, 'stages must be 2 or 3, got 4'),
+        (2.5, TypeError, 'stages must be an integer, got 2.5'),
+    ],
+)
+def test_stages_are_two_or_three(stages, error, message):
+    with pytest.raises(error, match=message):
         ReportCNN(stages=stages)
 
 

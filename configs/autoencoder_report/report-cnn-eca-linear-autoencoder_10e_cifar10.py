@@ -4,52 +4,24 @@ _base_ = './_base_/report_cifar10.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
+places = (
+    (r'stage1\.conv1', 32),
+    (r'stage1\.conv2', 30),
+    (r'stage2\.conv1', 15),
+    (r'stage2\.conv2', 13),
+)
+eca = dict(type='mmattn.ECA', kernel_size=3)
 model = dict(
     backbone=dict(
-        type='mmattn.Attend',
-        wrapped='mmattn.ReportCNN',
-        sample=(3, 32, 32),
         attention=[
             dict(
                 gate=dict(
                     type='mmattn.Sequence',
-                    gates=[
-                        dict(type='mmattn.ECA', kernel_size=3),
-                        dict(type='mmattn.LinearAutoencoderAttention', width=32),
-                    ],
+                    gates=[eca, dict(type='mmattn.LinearAutoencoderAttention', width=side)],
                 ),
-                after=r'stage1\.conv1',
-            ),
-            dict(
-                gate=dict(
-                    type='mmattn.Sequence',
-                    gates=[
-                        dict(type='mmattn.ECA', kernel_size=3),
-                        dict(type='mmattn.LinearAutoencoderAttention', width=30),
-                    ],
-                ),
-                after=r'stage1\.conv2',
-            ),
-            dict(
-                gate=dict(
-                    type='mmattn.Sequence',
-                    gates=[
-                        dict(type='mmattn.ECA', kernel_size=3),
-                        dict(type='mmattn.LinearAutoencoderAttention', width=15),
-                    ],
-                ),
-                after=r'stage2\.conv1',
-            ),
-            dict(
-                gate=dict(
-                    type='mmattn.Sequence',
-                    gates=[
-                        dict(type='mmattn.ECA', kernel_size=3),
-                        dict(type='mmattn.LinearAutoencoderAttention', width=13),
-                    ],
-                ),
-                after=r'stage2\.conv2',
-            ),
-        ],
+                after=conv,
+            )
+            for conv, side in places
+        ]
     )
 )

@@ -12,7 +12,9 @@ custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
 model = dict(
     type='ImageClassifier',
-    backbone=dict(type='mmattn.ReportCNN'),
+    backbone=dict(
+        type='mmattn.Attend', wrapped='mmattn.ReportCNN', sample=(3, 32, 32), attention=[]
+    ),
     head=dict(
         type='mmattn.ReportHead',
         num_classes=10,
