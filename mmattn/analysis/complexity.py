@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmattn.convs.aa_conv import AAConv2d
 from mmattn.convs.aw_conv import AWConv2d
+from mmattn.core.config import read_config
 from mmattn.core.modes import eval_mode, hooks
 from mmattn.layers._gate import Gate
 
@@ -67,7 +67,7 @@ def measure_config(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f'config file not found: {path}')
-    cfg = Config.fromfile(path)
+    cfg = read_config(path)
     cfg.merge_from_dict(dict(options or {}))
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     torch.manual_seed(0)

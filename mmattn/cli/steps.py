@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config
-
 from mmattn.cli.command_line import parse_options
 from mmattn.cli.run_log import child_environment
+from mmattn.core.config import read_config
 
 __all__ = ['StepFailed', 'progress', 'run_step', 'unfinished']
 
@@ -97,9 +96,9 @@ def unfinished(work_dir: Path, config: Path, options: Sequence[str]) -> bool:
     dumped = work_dir / config.name
     if not dumped.is_file() or not (work_dir / 'last_checkpoint').is_file():
         return False
-    now = Config.fromfile(config)
+    now = read_config(config)
     now.merge_from_dict(parse_options(options[1:]))
-    before = Config.fromfile(dumped)
+    before = read_config(dumped)
     same = all(
         before.get(key) == now.get(key)
         for key in ('model', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler')

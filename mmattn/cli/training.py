@@ -5,7 +5,6 @@ import sys
 
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -14,6 +13,7 @@ from mmattn.core.checkpoint import (
     LoadReportHook,
     SafeCheckpointHook,
     newest_checkpoint,
+    register_once,
 )
 from mmattn.core.finite import InvalidLossHook
 
@@ -54,9 +54,9 @@ def train(
     runner = build_runner(cfg)
     way_out = 'To start from these weights instead, set load_from and leave out --resume.'
     resumes = bool(cfg.get('resume'))
-    _register(runner, LoadReportHook(partial=not resumes, way_out=way_out))
-    _register(runner, SafeCheckpointHook())
-    _register(runner, InvalidLossHook())
+    register_once(runner, LoadReportHook(partial=not resumes, way_out=way_out))
+    register_once(runner, SafeCheckpointHook())
+    register_once(runner, InvalidLossHook())
     runner.train()
     return runner
 
@@ -64,12 +64,6 @@ def train(
 def build_runner(cfg: Config) -> Runner:
     """Return the runner of a config."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-
-
-def _register(runner: Runner, hook: Hook) -> None:
-    """Register a hook, unless the config has it already."""
-    if not any(type(other) is type(hook) for other in runner.hooks):
-        runner.register_hook(hook)
 
 
 def apply_options(cfg: Config, amp: bool, auto_scale_lr: bool) -> None:

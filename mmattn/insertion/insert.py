@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.utils import get_installed_path
 
+from mmattn.core import config
 from mmattn.core.hosts import require_host
 from mmattn.core.identity import INITS
 from mmattn.core.names import did_you_mean
@@ -134,7 +135,7 @@ def read_config(cfg: Config | str | Path) -> Config:
             require_host(package)  # the hub would install a missing one
             cfg = _from_package(package, path)
         elif Path(name).is_file():
-            cfg = Config.fromfile(name)
+            cfg = config.read_config(name)
         else:
             raise FileNotFoundError(f'cfg: {name} does not exist (looked from {Path.cwd()})')
     if not isinstance(cfg, Config):
@@ -148,7 +149,7 @@ def _from_package(package: str, path: str) -> Config:
     """Return a config that comes with a framework."""
     file = Path(get_installed_path(package), '.mim', 'configs', path)
     if file.is_file():  # also names that mmengine's hub cannot read, such as gn+ws
-        return Config.fromfile(file)
+        return config.read_config(file)
     try:
         return get_config(f'{package}::{path}')
     except (OSError, ValueError) as error:

@@ -18,9 +18,16 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.hooks import Hook
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner, find_latest_checkpoint
+from mmengine.runner import Runner
 
-from mmattn.core.checkpoint import LoadReportHook, load_checkpoint
+from mmattn.core.checkpoint import (
+    LoadReportHook,
+    SafeCheckpointHook,
+    load_checkpoint,
+    newest_checkpoint,
+    register_once,
+)
+from mmattn.core.finite import InvalidLossHook
 from mmattn.core.text import read_json, write_text
 from mmattn.study.record import Outcome, Recorder
 from mmattn.study.settings import write_config
@@ -189,18 +196,19 @@ def execute(folder: str | Path, launcher: str = 'none') -> dict[str, Any]:
 def _execute(run: Run, job: dict, launcher: str) -> dict[str, Any]:
     cfg = Config.fromfile(run.folder / 'config.py')
     cfg.launcher = launcher
-    resumes = find_latest_checkpoint(str(run.folder)) is not None
-    cfg.resume = resumes
-    if resumes:
-        cfg.load_from = None
+    reached = newest_checkpoint(run.folder)
+    cfg.resume = reached is not None
+    cfg.load_from = reached or cfg.get('load_from')
     _count_start(run.folder)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
-    runner.register_hook(LoadReportHook(partial=not resumes))
+    register_once(runner, LoadReportHook(partial=not cfg.resume))
+    register_once(runner, SafeCheckpointHook())
+    register_once(runner, InvalidLossHook())
     runner.register_hook(_Progress(run.folder / 'state.json', run.seed))
     started = time.time()
     runner.train()
     seconds = _add_seconds(run.folder, time.time() - started)
-    tested = find_latest_checkpoint(str(run.folder))
+    tested = newest_checkpoint(run.folder)
     if job['best']:
         tested = _best(run.folder)
         runner.load_checkpoint(tested)

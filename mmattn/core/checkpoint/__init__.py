@@ -9,7 +9,7 @@ from mmattn.core.checkpoint.report import (
     compare,
     load_weights,
 )
-from mmattn.core.checkpoint.saving import SafeCheckpointHook, newest_checkpoint
+from mmattn.core.checkpoint.saving import SafeCheckpointHook, newest_checkpoint, register_once
 
 __all__ = [
     'LoadReport',
@@ -23,4 +23,5 @@ __all__ = [
     'load_checkpoint',
     'load_weights',
     'newest_checkpoint',
+    'register_once',
 ]

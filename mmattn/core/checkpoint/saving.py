@@ -12,13 +12,14 @@ from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.logging import print_log
+from mmengine.runner import Runner
 
 from mmattn.core.checkpoint.reading import load_checkpoint
 from mmattn.core.checkpoint.report import bad_weights
 from mmattn.core.front import Front
 from mmattn.core.names import shorten
 
-__all__ = ['SafeCheckpointHook', 'WholeFileBackend', 'newest_checkpoint']
+__all__ = ['SafeCheckpointHook', 'WholeFileBackend', 'newest_checkpoint', 'register_once']
 
 _BACKEND = 'mmattn.whole'
 _ASIDE = '.unfinished'
@@ -243,3 +244,9 @@ def _last_named(folder: Path) -> str:
         return (folder / 'last_checkpoint').read_text(encoding='utf-8').strip('\0\n ')
     except (OSError, ValueError):
         return ''
+
+
+def register_once(runner: Runner, hook: Hook) -> None:
+    """Register a hook, unless the config has one of its class already."""
+    if not any(type(other) is type(hook) for other in runner.hooks):
+        runner.register_hook(hook)
