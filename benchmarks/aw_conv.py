@@ -1,6 +1,6 @@
 """Time and peak memory of an AW-convolution beside a plain one, layer by layer.
 
-Shapes of ResNet-50 and FPN. "Naive" makes the scaled weights of every picture in one
+Shapes of ResNet-50 and FPN. "Naive" makes the scaled weights of every image in one
 grouped convolution, as dynamic convolutions usually do. Figures are ratios to the plain layer;
 a step is forward and backward.
 
@@ -31,7 +31,7 @@ HEADER = ['layer', 'batch', 'forward', 'step', 'naive step', 'memory', 'recomput
 
 
 class NaiveConv2d(AWConv2d):
-    """Takes the scaled weights of all pictures at once, whatever the shape."""
+    """Takes the scaled weights of all images at once, whatever the shape."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         where = aw_engine.Where(self.stride, self.padding, self.dilation, self.groups)

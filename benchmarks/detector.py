@@ -1,6 +1,6 @@
 """Faster R-CNN with ResNet-50 and the necks of ``configs/aw_fpn``, beside the plain FPN.
 
-Random weights, frozen stages and norms as the configs have them, drawn pictures with boxes.
+Random weights, frozen stages and norms as the configs have them, drawn images with boxes.
 A step is the losses and their backward pass.
 
     python benchmarks/detector.py [--batch 2] [--size 384 512] [--only aw-fpn] [--json FILE]

@@ -1,8 +1,8 @@
-"""How time and memory of every attention grow with the picture and the batch.
+"""How time and memory of every attention grow with the image and the batch.
 
-Each module works on 256 channels at a sixteenth of the picture's size, as on C4 or P4 of a
-detector. What is measured is a forward pass without gradients, for a pixel of the picture and a
-picture of the batch: a flat line is a cost in proportion, a rising one grows faster.
+Each module works on 256 channels at a sixteenth of the image's size, as on C4 or P4 of a
+detector. What is measured is a forward pass without gradients, for a pixel of the image and an
+image of the batch: a flat line is a cost in proportion, a rising one grows faster.
 
     python benchmarks/growth.py [--sizes 224 ...] [--batches 1 ...] [--plot FILE] [--json FILE]
 """
@@ -39,7 +39,7 @@ GATES = {
     'LinearAutoencoder': dict(type='mmattn.LinearAutoencoderAttention'),
     'PyramidAttention': dict(type='mmattn.PyramidAttention'),
 }
-HEADER = ['module', 'batch', 'picture', 'ns a pixel', 'bytes a pixel', 'ms', 'MiB']
+HEADER = ['module', 'batch', 'image', 'ns a pixel', 'bytes a pixel', 'ms', 'MiB']
 
 
 class Twice(nn.Module):
@@ -64,12 +64,12 @@ def modules() -> dict[str, nn.Module]:
 
 
 def plot(rows: list[list], sizes: list[int], batches: list[int], path: Path) -> None:
-    """Time and memory for a pixel, over the picture's side and over the batch."""
+    """Time and memory for a pixel, over the image's side and over the batch."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(2, 2, figsize=(13, 9), layout='constrained')
     for column, (label, values) in enumerate(
-        {'side of one picture': sizes, 'pictures, 224 x 224': batches}.items()
+        {'side of one image': sizes, 'images, 224 x 224': batches}.items()
     ):
         for row, what in enumerate(('ns a pixel', 'bytes a pixel')):
             axis = axes[row, column]

@@ -1,8 +1,8 @@
 """Speed and memory of localization beside a plain forward pass and beside pytorch-grad-cam.
 
-Pictures of 224 x 224 through torchvision's ResNet-50 to boxes (gradcam-0.15), of one class and of
+Images of 224 x 224 through torchvision's ResNet-50 to boxes (gradcam-0.15), of one class and of
 the five best. "forward" is the network alone; "mmattn" what it does for this network (pooling and
-one linear layer behind the maps: no backward pass), "backward" what it does for any other, "fused"
+one linear layer after the maps: no backward pass), "backward" what it does for any other, "fused"
 the first with --fuse. "grad-cam" is the package pytorch-grad-cam with the same boxes: five classes
 are one forward pass to know them and five calls; where it is not installed, its columns are empty.
 The second table is the sweep of 1,000 thresholds for MaxBoxAcc and its V2, per map: each mask that
@@ -37,7 +37,7 @@ try:
 except ImportError:
     pytorch_grad_cam = None
 OURS = ('mmattn', 'backward', 'fused')
-HEADER = ['batch', 'classes', 'forward, pictures/s']
+HEADER = ['batch', 'classes', 'forward, images/s']
 HEADER += [f'{name} / forward' for name in OURS] + [f'{name} / grad-cam' for name in OURS]
 MEASURED = ('mmattn', 'backward', 'grad-cam')  # their peak memory
 HEADER += [f'memory: {name} / forward' for name in MEASURED]

@@ -1,7 +1,7 @@
 """What SSIA adds to a training step, and to inference, as ratios to the plain model in one run.
 
 Both models of a workload are built from one config, hold the same weights and see the same
-pictures. A training step is forward, backward and the optimizer's step.
+images. A training step is forward, backward and the optimizer's step.
 
     python benchmarks/ssia.py [--workloads r50 faster-rcnn] [--batch 8] [--json FILE]
 """
@@ -19,7 +19,7 @@ from torch import nn
 from mmattn.auxiliary import plain_config
 
 CONFIGS = Path(__file__).absolute().parents[1] / 'configs' / 'ssia'
-WORKLOADS = {  # config, picture, pictures of a step (None: --batch)
+WORKLOADS = {  # config, image, images of a step (None: --batch)
     'r50': ('resnet50-ssia_1xb64-100e_in1k', (224, 224), None),
     'faster-rcnn': ('faster-rcnn_r50-ssia_fpn_1x_coco', (384, 512), 2),
 }
@@ -38,7 +38,7 @@ def build(name: str) -> dict[str, nn.Module]:
 
 
 def make_batch(kind: str, model: nn.Module, count: int, size: tuple[int, int]) -> dict:
-    """Random pictures with a label, or eight boxes, each, ready for the model."""
+    """Random images with a label, or eight boxes, each, ready for the model."""
     torch.manual_seed(0)
     if kind == 'faster-rcnn':
         from mmdet.testing import demo_mm_inputs

@@ -67,9 +67,7 @@ def main() -> None:
     save(args, f'TDAM, ResNet-50, batch {args.batch}, {args.size} x {args.size}', HEADER, rows)
     seconds = [min(times['plain']) for times in (training, inference)]
     rates = [f'{args.batch / each:.1f}' for each in seconds]
-    print(
-        f'\nplain: {" / ".join(rates)} pictures a second, {peak["plain"] / 2**20:.0f} MiB a step'
-    )
+    print(f'\nplain: {" / ".join(rates)} images a second, {peak["plain"] / 2**20:.0f} MiB a step')
 
 
 if __name__ == '__main__':

@@ -135,8 +135,8 @@ def conv(name, **values):
 
 
 LONE = 'train on one image of one position'
-ONE_VALUE = {LONE: 'a single picture with a'}
-ONE_IMAGE = dict.fromkeys(('train on one image', LONE), 'a single picture is refused')
+ONE_VALUE = {LONE: 'a single image with a'}
+ONE_IMAGE = dict.fromkeys(('train on one image', LONE), 'a single image is refused')
 ONE_VALUE_A_CHANNEL = dict.fromkeys(('train on one image', LONE), 'a single value per channel')
 TWO_BY_TWO = dict.fromkeys(
     (
@@ -164,7 +164,7 @@ ROWS = [
     gate('CBAM', reduction=4, refuses=ONE_VALUE),
     gate('CBAM', reduction=4, spatial=False),
     gate('CBAM', reduction=4, max_pool=False, refuses=ONE_VALUE),
-    gate('SpatialGate', refuses={LONE: 'training refuses a single picture'}),
+    gate('SpatialGate', refuses={LONE: 'training refuses a single image'}),
     gate(
         'BAM',
         reduction=4,

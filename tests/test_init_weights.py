@@ -70,7 +70,7 @@ OPTIONS_OF = {
     'SSIA': dict(model=TOY, **{k: v for k, v in OPTIONS.items() if k != 'type'}),
 }
 WITHOUT_WIDTH = {'Attend', 'AttentionResNet', 'MobileNetV1', 'WideResNet', 'ReportCNN', 'SSIA'}
-WITHOUT_WIDTH |= {'TDResNet', 'TDConvNeXt', 'TDMobileNetV3'}
+WITHOUT_WIDTH |= {'TDResNet', 'TDConvNeXt', 'TDMobileNetV3', 'EfficientNetLite'}
 NEEDS = {
     'LearnToPayHead': 'mmpretrain',
     'ReportHead': 'mmpretrain',

@@ -25,7 +25,7 @@ from tests.tools.test_method_table import method_table
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get('MMATTN_SHARED_DATA', ROOT.parent / 'shared' / 'data')) / 'coco_mini'
 PAGE = (ROOT / 'docs' / 'backbones.md').read_text()
-HOSTS = {  # config and (width, height) of the pictures
+HOSTS = {  # config and (width, height) of the images
     'Faster R-CNN': ('faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py', (128, 96)),
     'RetinaNet': ('retinanet/retinanet_r50_fpn_1x_coco.py', (128, 96)),
     'SSD300': ('ssd/ssd300_coco.py', (300, 300)),
@@ -66,8 +66,8 @@ def options_of(cfg, name: str) -> dict:
     return next((options for options in found if options is not None), None)
 
 
-def pictures(size) -> dict:
-    """Two real pictures with their boxes, as a data loader gives them."""
+def images(size) -> dict:
+    """Two real images with their boxes, as a data loader gives them."""
     dataset = DATASETS.build(
         dict(
             type='CocoDataset',
@@ -112,7 +112,7 @@ def test_trains_and_predicts(name, host):
             build(line_for(method), host)
         return
     model = build(line_for(method), host)
-    batch = pictures(HOSTS[host][1])
+    batch = images(HOSTS[host][1])
     model.train()
     losses = model(**model.data_preprocessor(batch, True), mode='loss')
     total, _ = model.parse_losses(losses)

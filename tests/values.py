@@ -7,7 +7,7 @@ from mmattn.testing import randomise
 torch.set_num_threads(1)  # threads cost more than they bring on tensors this small
 
 
-def picture(*size, seed=1, grad=True):
+def image(*size, seed=1, grad=True):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(size, generator=generator, dtype=torch.float64).requires_grad_(grad)
 
@@ -29,7 +29,7 @@ def check_values(gate, reference, inputs, training, identity=None):
     out = gate(*inputs)
     torch.testing.assert_close(out, expected, rtol=1e-6, atol=1e-6)
 
-    weight = picture(*out.shape, seed=2, grad=False)
+    weight = image(*out.shape, seed=2, grad=False)
     leaves = [x for x in _flat(inputs) if x.requires_grad]
     found = torch.autograd.grad((out * weight).sum(), [*leaves, *gate.parameters()])
     wanted = torch.autograd.grad(

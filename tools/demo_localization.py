@@ -70,18 +70,18 @@ def classifier(checkpoint):
 
 
 def read_split(folder):
-    """Reads a folder of class folders: pictures (N, 3, H, W) uint8 and labels (N,)."""
+    """Reads a folder of class folders: images (N, 3, H, W) uint8 and labels (N,)."""
     files = sorted(Path(folder).rglob('*.jpg'))
-    pictures = np.stack([cv2.imread(str(f))[..., ::-1] for f in files])
+    images = np.stack([cv2.imread(str(f))[..., ::-1] for f in files])
     labels = torch.tensor([CLASSES.index(f.parent.name) for f in files])
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(), labels
+    return torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), labels
 
 
-def shifted(pictures, most=3):
+def shifted(images, most=3):
     """Normalizes a batch and moves it by a few pixels, for training."""
-    x = F.pad((pictures.float() - MEAN) / STD, (most,) * 4, mode='reflect')
+    x = F.pad((images.float() - MEAN) / STD, (most,) * 4, mode='reflect')
     dy, dx = torch.randint(0, 2 * most + 1, (2,)).tolist()
-    return x[..., dy : dy + pictures.shape[2], dx : dx + pictures.shape[3]]
+    return x[..., dy : dy + images.shape[2], dx : dx + images.shape[3]]
 
 
 def train(data, checkpoint, steps, lr=8e-3):
@@ -92,17 +92,17 @@ def train(data, checkpoint, steps, lr=8e-3):
     """
     torch.manual_seed(0)
     MMLogger.get_instance('demo', log_level='ERROR')  # mmengine lists every layer it initializes
-    pictures, labels = read_split(data / 'train')
+    images, labels = read_split(data / 'train')
     model = DigitClassifier()
     model.backbone.init_weights()
     model = model.to(memory_format=torch.channels_last)  # faster on CPUs
     optimizer = torch.optim.AdamW(model.parameters(), lr, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
-    epochs = -(-steps * BATCH // len(pictures))
-    order = torch.cat([torch.randperm(len(pictures)) for _ in range(epochs)])
+    epochs = -(-steps * BATCH // len(images))
+    order = torch.cat([torch.randperm(len(images)) for _ in range(epochs)])
     start, total = time.monotonic(), 0.0
     for step, chosen in enumerate(order[: steps * BATCH].view(steps, BATCH), 1):
-        loss = F.cross_entropy(model(shifted(pictures[chosen])), labels[chosen])
+        loss = F.cross_entropy(model(shifted(images[chosen])), labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -118,10 +118,10 @@ def train(data, checkpoint, steps, lr=8e-3):
 
 
 @torch.no_grad()
-def accuracy(model, pictures, labels):
-    """Fraction of pictures classified right."""
+def accuracy(model, images, labels):
+    """Fraction of images classified right."""
     model.eval()
-    scores = torch.cat([model((part.float() - MEAN) / STD) for part in pictures.split(100)])
+    scores = torch.cat([model((part.float() - MEAN) / STD) for part in images.split(100)])
     return float((scores.argmax(1) == labels).float().mean())
 
 

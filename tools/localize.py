@@ -48,13 +48,13 @@ def build_parser() -> argparse.ArgumentParser:
     add('model', nargs='+', metavar='MODEL', help='classifier, and its checkpoint or weights')
     add('--config', help='file that sets any of these options, e.g. rule = dict(threshold=0.3)')
     data = parser.add_argument_group('data')
-    data.add_argument('--images', metavar='DIR', help='folder of pictures, flat or nested')
+    data.add_argument('--images', metavar='DIR', help='folder of images, flat or nested')
     data.add_argument('--annotations', metavar='PATH', help='boxes, in any of the known formats')
     data.add_argument('--format', choices=FORMATS, help='format of the annotations, else found')
     data.add_argument('--synsets', metavar='FILE', help='class names in label order, one a line')
     data.add_argument('--split', choices=('test', 'train', 'all'), default='test', help='for CUB')
     data.add_argument(
-        '--allow-missing', action='store_true', help='leave out pictures that have mismatches'
+        '--allow-missing', action='store_true', help='leave out images that have mismatches'
     )
     maps = parser.add_argument_group('maps and boxes')
     maps.add_argument('--cam', choices=METHODS, default='gradcam')
@@ -107,8 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
     go.add_argument('--resume', action='store_true', help='continue a run that was stopped')
     go.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     go.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
-    look = parser.add_argument_group('look at single pictures')
-    look.add_argument('--show', nargs='+', metavar='PICTURE', help='draw map and box, then stop')
+    look = parser.add_argument_group('look at single images')
+    look.add_argument('--show', nargs='+', metavar='IMAGE', help='draw map and box, then stop')
     look.add_argument('--label', type=int, help='class to show, else the best one')
     return parser
 
@@ -135,7 +135,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if not args.show:
         for name in ('images', 'annotations'):
             if getattr(args, name) is None:
-                raise ValueError(f'--{name} is needed (or --show PICTURE to draw one picture)')
+                raise ValueError(f'--{name} is needed (or --show IMAGE to draw one image)')
     if args.workers < 0:
         raise ValueError(f'workers must be 0 or more, got {args.workers}')
     return args

@@ -26,10 +26,10 @@ TABLES = Path(__file__).with_name('cost_tables.yml')
 CONVENTIONS = {
     'A': 'multiply-accumulates of convolutions, linear layers and matrix products, and the '
     'product A * K of AW-convolutions',
-    'B': 'A and one operation for every number that a pooling reads or a gate scales (found by '
+    'B': 'A and one operation for every value that a pooling reads or a gate scales (found by '
     'fitting the ResNet-50 rows)',
-    'ptflops': 'multiply-accumulates and biases of convolutions and linear layers, 2 for a number '
-    'behind BatchNorm, 1 behind ReLU, 1 for a number a pooling reads',
+    'ptflops': 'multiply-accumulates and biases of convolutions and linear layers, 2 for a value '
+    'after BatchNorm, 1 after ReLU, 1 for a value a pooling reads',
     'torchstat': 'as ptflops without adaptive pooling; of a module that is called several times '
     'only the last call',
 }

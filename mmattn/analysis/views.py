@@ -1,4 +1,4 @@
-"""Pages of small pictures: what gates, SSIA's predictors and classifiers look at."""
+"""Pages of small images: what gates, SSIA's predictors and classifiers look at."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -97,7 +97,7 @@ def paint_cams(overlays: Sequence[Overlay], names: Sequence[str], file: Path) ->
         names: of the checkpoints.
         file: to write.
     """
-    image = np.asarray(overlays[0].picture)
+    image = np.asarray(overlays[0].image)
     height, width = image.shape[:2]
     figure, (row,) = _panels(1, 1 + len(overlays), image)
     for axes in row:

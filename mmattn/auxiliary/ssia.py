@@ -50,14 +50,14 @@ def pool(x: Tensor, sizes: list[tuple[int, int]] | None = None) -> Pooled:
 
 @check_arguments
 class SSIABlock(nn.Module):
-    """Loss between what a low map predicts and what a high map of the same picture shows.
+    """Loss between what a low map predicts and what a high map of the same image shows.
 
     The high map ``Y`` gives two signals without parameters or gradient, ``G_s``, its mean over
     the channels, and ``G_c``, its mean over the positions, each shifted to mean 0 and divided by
-    its spread, picture by picture. The low map ``X``, summarised alike, predicts them through a
+    its spread, image by image. The low map ``X``, summarised alike, predicts them through a
     ``Linear - BN - ReLU - Linear`` each, ``F_s`` and ``F_c``. The loss of a signal is
     ``sum_k v_k (F_k - G_k)^2 / (1e-8 + sum_k v_k)`` with ``v_k = 1`` where
-    ``low < |G_k| < high``, and the mean over the pictures.
+    ``low < |G_k| < high``, and the mean over the images.
 
     Paper: Self-Supervised Implicit Attention: Guided Attention by The Model Itself, arXiv
     2206.07434, equations 1 to 8.
@@ -65,7 +65,7 @@ class SSIABlock(nn.Module):
     Differs from the paper: ``normaliser='std'``. The text divides by the variance; most entries
     then exceed the upper threshold of 10 and are masked, while with the standard deviation most
     lie between the thresholds, so that is the default. Ours, where the paper is silent: ReLU,
-    the mean over the pictures, the spread's divisor (number of entries), and that a map is
+    the mean over the images, the spread's divisor (number of entries), and that a map is
     resized before it is normalised. There is no code of the authors.
 
     Everything runs in at least float32, also under autocast.
@@ -86,7 +86,7 @@ class SSIABlock(nn.Module):
         norm_input: normalise the low summaries as the signals (the paper's option).
         resize_input: resize the low spatial summary to ``high_size`` (the paper's option).
         norm: of the hidden layer: ``'BN'`` (the paper), ``'SyncBN'``, ``'LN'`` (does not see the
-            other pictures: for few pictures a process).
+            other images: for few images a process).
 
     Shape: ``(N, C, h, w), (k N, C', h', w') -> {'spatial': (), 'channel': ()}``, weighted. With
     k > 1 the high map holds the batch k times, one after another, as TridentNet's branches do.
@@ -168,7 +168,7 @@ class SSIABlock(nn.Module):
         predicted = {}
         with torch.autocast(low.channel.device.type, enabled=False):
             for name, predictor in self.predictors.items():
-                refused = "SSIA's predictor cannot train on one picture with norm='BN'"
+                refused = "SSIA's predictor cannot train on one image with norm='BN'"
                 check_batch(predictor[1], len(low.channel), refused)
                 x = self._normalise(vectors[name]) if self.norm_input else vectors[name]
                 predicted[name] = predictor(x)
@@ -182,7 +182,7 @@ class SSIABlock(nn.Module):
         )
 
     def _normalise(self, x: Tensor) -> Tensor:
-        """Mean 0 and spread 1 for every picture: ``(N, K) -> (N, K)``."""
+        """Mean 0 and spread 1 for every image: ``(N, K) -> (N, K)``."""
         centred = x - x.mean(1, keepdim=True)
         spread = centred.square().mean(1, keepdim=True)
         if self.normaliser == 'std':

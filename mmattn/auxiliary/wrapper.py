@@ -36,12 +36,12 @@ class SSIA(Front):
     added; every other mode is the wrapped model's own. The predictors are in its child ``ssia``,
     which its ``state_dict()`` leaves out: a checkpoint is that of the plain model. Put
     ``custom_hooks=[dict(type='mmattn.SSIAHook')]`` into the config, and they are saved beside it
-    and a resumed training goes on with them.
+    and a resumed training continues with them.
 
     Paper: Self-Supervised Implicit Attention: Guided Attention by The Model Itself, arXiv
     2206.07434; the loss is :class:`mmattn.auxiliary.SSIABlock`.
 
-    Differs from the paper: maps of pictures of any size are resized to fixed grids (in detection,
+    Differs from the paper: maps of images of any size are resized to fixed grids (in detection,
     which the paper does not try). Where its text contradicts itself, ``lambda_s, lambda_c = 0.5,
     1.5``: the text of its table 1 gives these for the row with both signals, whose figures are
     also the "cascaded" ones of table 2 and ResNet-50's of table 5; the section on settings gives
@@ -61,7 +61,7 @@ class SSIA(Front):
         scheme: which tap predicts which. ``'cascaded'``: each the next one; ``'final'``: each the
             last one; ``'identity'``: each but the last itself; or pairs ``(low, high)`` of taps.
             A signal has the size of the next tap (of the high one where pairs are given).
-        sample: a picture ``(channels, height, width)``; the sizes of its maps are the grids.
+        sample: an image ``(channels, height, width)``; the sizes of its maps are the grids.
         loss_weight: weight of all losses of SSIA together (0.2 in the paper, whose eta is another
             thing: the lower one of ``thresholds``).
         lambdas: weights of the blocks, low to high; ``None``: 1, 2, 3, ... The paper's 1, 2, 3
@@ -122,7 +122,7 @@ class SSIA(Front):
         **options,
     ) -> None:
         if not isinstance(taps, Sequence) or isinstance(taps, str):
-            raise TypeError(f'taps must be a list of numbers or names, got {taps!r}')
+            raise TypeError(f'taps must be a list of integers or strings, got {taps!r}')
         pairs = _pairs(list(taps), scheme)
         names = _taps.resolve(self, taps)
         sizes = _taps.trial(self, names, sample)

@@ -19,7 +19,7 @@ __all__ = ['Trial', 'sample_inputs', 'try_out']
 class Trial(NamedTuple):
     """What a trial run found.
 
-    ``widths`` of the maps behind the named modules (a set each), ``outputs`` of the network, in
+    ``widths`` of the maps after the named modules (a set each), ``outputs`` of the network, in
     both anything but an ``(N, C, H, W)`` map being described by a string; ``passed`` are the
     indices of outputs that are an input, unchanged; ``read`` the names of the convolutions whose
     weight was read although they were not called.

@@ -50,11 +50,11 @@ class AttentionResNet(AddedParts, ResNet):
     Every rule of ``attention`` is a dict of
 
     - ``gate``: config of a gate, ``dict(type='mmattn.SE')``; it gets ``in_channels`` from here.
-    - ``position``: ``'after_conv1'``, ``'after_conv2'`` (behind norm and ReLU),
-      ``'after_conv3'`` (behind the norm, before the addition; SE, CBAM, ECA), ``'before_norm2'``
-      (between the second convolution and its norm; SimAM), ``'after_add'`` (behind the addition
-      and the last ReLU; Non-local), ``'after_stage'`` (behind a whole stage; BAM, DANet). A basic
-      block (depth 18, 34) has no third convolution: its ``'after_conv2'`` is behind the norm and
+    - ``position``: ``'after_conv1'``, ``'after_conv2'`` (after norm and ReLU),
+      ``'after_conv3'`` (after the norm, before the addition; SE, CBAM, ECA), ``'before_norm2'``
+      (between the second convolution and its norm; SimAM), ``'after_add'`` (after the addition
+      and the last ReLU; Non-local), ``'after_stage'`` (after a whole stage; BAM, DANet). A basic
+      block (depth 18, 34) has no third convolution: its ``'after_conv2'`` is after the norm and
       before the addition.
     - ``stages``: indices from 0 or a bool for each; default all.
     - ``blocks``: indices in each of these stages (from 0; -1 is the last), or a dict
@@ -213,7 +213,7 @@ class AttentionResNet(AddedParts, ResNet):
 
 
 class _BasicBlock(BasicBlock):
-    """The host's block with a place behind its second norm; the host's has no slot at all.
+    """The host's block with a place after its second norm; the host's has no slot at all.
 
     The norm is looked up by its name in every call, so it may be exchanged (SyncBN, fusing).
     """

@@ -9,7 +9,7 @@ from mmattn.registry import MODELS
 
 __all__ = ['ReportCNN']
 
-_HIDDEN = {2: 128 * 6 * 6, 3: 256 * 2 * 2}  # numbers that leave the last stage, by stages
+_HIDDEN = {2: 128 * 6 * 6, 3: 256 * 2 * 2}  # values that leave the last stage, by stages
 
 
 @MODELS.register_module()

@@ -23,11 +23,11 @@ class TDConvNeXtBlock(TopDown, ConvNeXtBlock):
     """ConvNeXt block with top-down attention.
 
     The top is the output of the second pointwise layer, before layer scale and drop path, which
-    run once, behind the last step. The bottom is that layer's input (``distance=1``, four times
+    run once, after the last step. The bottom is that layer's input (``distance=1``, four times
     as wide) or the input of the first pointwise layer, the layer norm's output (2).
 
     Paper, ``Differs from the paper``: :class:`mmattn.backbones.top_down.TopDown`; there is no
-    norm behind the bottom, so none of the steps has its own.
+    norm after the bottom, so none of the steps has its own.
 
     Made by :meth:`convert` of a block of mmpretrain; its options are those of
     :class:`TDConvNeXt`.

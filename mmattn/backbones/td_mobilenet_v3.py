@@ -22,7 +22,7 @@ class TDInvertedResidual(TopDown, InvertedResidual):
     """Inverted residual with top-down attention in the place of its SE.
 
     The bottom is the activated output of the depthwise convolution, the top the norm's output
-    behind the linear projection, which is the layer that runs in every step.
+    after the linear projection, which is the layer that runs in every step.
 
     Paper: TDAM, ECCV 2022, arXiv 2111.13470, names this network and says that the module replaces
     SE in the last three blocks; equations: :class:`mmattn.backbones.top_down.TopDown`.

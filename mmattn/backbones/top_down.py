@@ -27,13 +27,13 @@ class TopDown:
     """Mixin for a residual block of a host that runs its last convolutions several times.
 
     The equations, with f the last m convolutions: ``Y_1 = f(X_1)``, ``X_{k+1} =
-    searchlight(X_k, Y_k)``, ``Y_{k+1} = f(X_{k+1})``, and the block goes on with ``Y_t``. The
+    searchlight(X_k, Y_k)``, ``Y_{k+1} = f(X_{k+1})``, and the block continues with ``Y_t``. The
     shortcut takes the block's unchanged input. With ``steps=1`` the host's own ``forward`` runs.
 
     Paper: TDAM, ECCV 2022, arXiv 2111.13470, equations 1 to 3.
 
     Differs from the paper: nothing; it does not mention the norms. As in the authors' code every
-    norm behind the bottom exists once for each step, the convolutions are shared. Their code
+    norm after the bottom exists once for each step, the convolutions are shared. Their code
     leaves norms out of the later steps when per-step norms are off; here they cannot be off.
     ``distance=0`` (top and bottom are both the last norm's output) applies the searchlight
     ``steps`` times, as the authors' code does, and not ``steps - 1``.
@@ -81,7 +81,7 @@ class TopDown:
         """Give the built block its searchlight and the norms of the steps.
 
         Args:
-            widths: channels at the start, behind link 1, ..., behind the last link.
+            widths: channels at the start, after link 1, ..., after the last link.
             steps: t, 1 for the plain block.
             distance: m.
             init: ``'paper'`` or ``'identity'``.
@@ -134,7 +134,7 @@ class TopDown:
     def branch(self, x: Tensor, steps: int | None = None, whole: bool = True) -> list:
         """Every ``Y_k`` of the branch; the last entry is the one of step ``steps``.
 
-        One entry a step, behind one of the plain branch with ``distance=0``. Without ``whole``
+        One entry a step, after one of the plain branch with ``distance=0``. Without ``whole``
         the entries before the last may be means over all positions, ``(N, C, 1, 1)``: exact.
         """
         bottom = self.start(x)

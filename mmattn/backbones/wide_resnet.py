@@ -1,4 +1,4 @@
-"""Wide residual network for small pictures."""
+"""Wide residual network for small images."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ __all__ = ['WideResNet']
 
 @MODELS.register_module()
 class WideResNet(BaseModule):
-    """Three stages of pre-activation blocks behind a 3x3 convolution, for 32 x 32 pictures.
+    """Three stages of pre-activation blocks after a 3x3 convolution, for 32 x 32 images.
 
     Paper: Wide Residual Networks, arXiv 1605.07146, Table 1; WRN-28-10 is the default.
     Attention comes by :class:`Attend`. The attention-augmented network of arXiv 1904.09925 and
@@ -29,7 +29,7 @@ class WideResNet(BaseModule):
         init_cfg: as in every ``BaseModule``.
 
     Shape: ``(N, 3, H, W)`` -> tuple of ``(N, 16 k 2^i, H / 2^i, W / 2^i)``; the last stage's map
-    is behind the closing norm and ReLU.
+    is after the closing norm and ReLU.
 
     Raises:
         ValueError: an option out of range.

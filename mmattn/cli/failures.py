@@ -50,7 +50,7 @@ def end_run(
         The exit code.
     """
     if isinstance(error, KeyboardInterrupt):
-        print(f'{name}: interrupted; start again with --resume to go on', file=sys.stderr)
+        print(f'{name}: interrupted; start again with --resume to continue', file=sys.stderr)
         return 130
     _to_log_file(error)
     sentence = our_sentence(error) or _full_disk(error, cfg)
@@ -125,7 +125,7 @@ def _full_disk(error: BaseException, cfg: Config | None) -> str | None:
         place = place.parent
     free = shutil.disk_usage(place).free / 2**20
     newest = newest_checkpoint(work_dir, say=False) if work_dir else None
-    then = f'; then --resume goes on from {newest}' if newest else ''
+    then = f'; then --resume continues from {newest}' if newest else ''
     return (
         f'{link.strerror}: {link.filename or place} cannot be written ({free:.0f} MB are free '
         f'there); make room{then}'
@@ -150,7 +150,7 @@ def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ())
     """
     text = str(error)
     if found := re.search(r'failed to load image: (.+)', text):
-        return broken_image_sentence(found[1].strip(), 'it is no picture that can be decoded')
+        return broken_image_sentence(found[1].strip(), 'it is no image that can be decoded')
     if 'imdecode' in text and cfg is not None:
         broken = find_broken_images(image_paths(cfg, splits))
         if broken:

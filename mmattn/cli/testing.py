@@ -40,7 +40,7 @@ def evaluate(
         wait_time: Seconds a window stays.
         tta: Average over the mirrored image.
         fuse: Fold norms into convolutions first.
-        allow_partial: Go on though keys of the checkpoint and of the config differ.
+        allow_partial: Continue though keys of the checkpoint and of the config differ.
         skip_data_checks: Do not look at the data.
 
     Returns:

@@ -35,7 +35,7 @@ def train(
         cfg: The config, from :func:`mmattn.cli.command_line.load_config`.
         amp: Automatic mixed precision.
         auto_scale_lr: Scale the learning rate by batch size / ``auto_scale_lr.base_batch_size``.
-        resume: A checkpoint or a work dir to go on from; ``'auto'``: the config's work dir.
+        resume: A checkpoint or a work dir to resume from; ``'auto'``: the config's work dir.
         skip_data_checks: Do not look at the data.
 
     Returns:

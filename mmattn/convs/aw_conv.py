@@ -21,7 +21,7 @@ PADDING_MODES = ('zeros', 'reflect', 'replicate', 'circular')
 
 @MODELS.register_module()
 class AWConv2d(nn.Conv2d):
-    """A convolution whose weights are scaled, picture by picture, by attention on its input.
+    """A convolution whose weights are scaled, image by image, by attention on its input.
 
     ``out = conv2d(x, K + A * K) + bias`` with ``A = sigmoid(F2(ReLU(F1(pool(x)))))``, where F1
     and F2 are a pointwise convolution with a norm each.
@@ -63,7 +63,7 @@ class AWConv2d(nn.Conv2d):
         TypeError: ``reduction``, ``r_c1`` or ``r_c2`` is no integer.
         ValueError: an option out of range or not a divisor; ``norm='GN'`` with one value to
             normalise; in training, ``norm='BN'`` with a single value per channel (a 1x1 kernel
-            and one picture).
+            and one image).
     """
 
     def __init__(
@@ -267,9 +267,9 @@ class WeightAttention(nn.Module):
             return
         if x.shape[0] * self.grid[0] * self.grid[1] == 1:
             raise ValueError(
-                "norm='BN' cannot train on one picture with a 1x1 kernel (one value per channel; "
+                "norm='BN' cannot train on one image with a 1x1 kernel (one value per channel; "
                 "in a single process norm='SyncBN' is the same): give each process at least 2 "
-                "pictures, or use norm='GN' or 'none'"
+                "images, or use norm='GN' or 'none'"
             )
 
     def extra_repr(self) -> str:

@@ -1,4 +1,4 @@
-"""Ways to convolve with weights that attention scales picture by picture.
+"""Ways to convolve with weights that attention scales image by image.
 
 All compute ``conv2d(x[n], weight + attn[n] * weight)`` (equations 4 to 6 of arXiv 2108.08205)
 and differ in what they touch. Shapes: ``x`` (N, C1, H, W); ``weight`` (C2, C1/groups, h, w);
@@ -6,14 +6,14 @@ and differ in what they touch. Shapes: ``x`` (N, C1, H, W); ``weight`` (C2, C1/g
 value (equation 8); result (N, C2, Ho, Wo).
 
 ====================  =========================================  ===========================
-form                  when                                       numbers moved for a picture
+form                  when                                       values moved for an image
 ====================  =========================================  ===========================
 :func:`output_gate`   1x1 kernels                                C2 Ho Wo
-:func:`per_sample`    one picture; convolution groups; G > 1     C1 C2 h w, kept for backward
+:func:`per_sample`    one image; convolution groups; G > 1     C1 C2 h w, kept for backward
 :func:`rescaled`      output positions above half of C1          C1 C2 h w, nothing kept
 :func:`gemm_taps`     else, stride and dilation 1                h w C2 H W
 :func:`gather_taps`   else                                       h w C2 Ho Wo
-:func:`per_tap`       while a graph is captured; no pictures     h w C2 Ho Wo
+:func:`per_tap`       while a graph is captured; no images     h w C2 Ho Wo
 ====================  =========================================  ===========================
 
 ``rescaled``, ``gemm_taps`` and ``gather_taps`` write their own backward pass. Their second
@@ -48,7 +48,7 @@ Pair = tuple[int, int]
 
 
 class Where(NamedTuple):
-    """Where kernels are put: the arguments of ``conv2d`` behind the bias."""
+    """Where kernels are put: the arguments of ``conv2d`` after the bias."""
 
     stride: Pair
     padding: Pair
@@ -61,7 +61,7 @@ def aw_conv2d(
 ) -> Tensor:
     """Pick the cheapest exact form for this call.
 
-    Scaled weights move ``2 * C1 * C2 * h * w`` numbers a picture and taps
+    Scaled weights move ``2 * C1 * C2 * h * w`` values an image and taps
     ``2 * h * w * C2 * Ho * Wo``: small maps take the taps. The border is at half of where the two
     are equal (docs/performance.md), since convolutions run faster than matrix products of their
     size and taps have to be kept for the backward pass.
@@ -71,7 +71,7 @@ def aw_conv2d(
     """
     if attn.shape[2] == 1 and weight.shape[2:] == (1, 1):
         return output_gate(x, weight, attn, where)
-    if is_capturing() or x.shape[0] == 0:  # no pictures are no groups either
+    if is_capturing() or x.shape[0] == 0:  # no images are no groups either
         return per_tap(x, weight, attn, where)
     if x.shape[0] == 1 or where.groups > 1 or attn.shape[2] > 1:
         return per_sample(x, weight, attn, where)
@@ -90,7 +90,7 @@ def output_gate(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor
 
 
 def per_sample(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
-    """One grouped convolution, a group for each picture; holds N scaled copies of the weight."""
+    """One grouped convolution, a group for each image; holds N scaled copies of the weight."""
     num, c1, height, width = x.shape
     c2, per_group, kh, kw = weight.shape
     if attn.shape[2] > 1:
@@ -105,7 +105,7 @@ def per_sample(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
 def per_tap(x: Tensor, weight: Tensor, attn: Tensor, where: Where) -> Tensor:
     """One 1x1 convolution for each kernel position (and input block), scaled and summed.
 
-    No weight is copied per picture. Lower precisions are summed in float32.
+    No weight is copied per image. Lower precisions are summed in float32.
     """
     stride, padding, dilation, groups = where
     x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))

@@ -98,4 +98,6 @@ def _cause(model: nn.Module, args: tuple, kwargs: dict) -> str:
                 return 'no layer could be named'
     if first:
         return f'the first bad layer is {first[0]}: it gives NaN or infinity for finite input'
-    return 'every layer gives numbers, so the loss itself does not (targets, a logarithm of 0)'
+    return (
+        'every layer gives finite values, so the loss itself does not (targets, a logarithm of 0)'
+    )

@@ -15,7 +15,7 @@ class Front:
     """Base of a class that goes in front of a host's: ``Ours.in_front_of(built)``.
 
     Attributes:
-        _host_class: The host's class, the next behind ours.
+        _host_class: The host's class, the next after ours.
     """
 
     _front_class: type

@@ -1,4 +1,4 @@
-"""The one definition of ``init='identity'``: a method that starts as doing nothing.
+"""The one definition of ``init='identity'``: a method that starts as a no-op.
 
 ``out = plain + gamma * (attended - plain)`` with one learned scalar ``gamma`` per module, 0 at
 the start, so that a pretrained network gives its old output at step 0 and learns how much of

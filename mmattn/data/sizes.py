@@ -57,20 +57,20 @@ def show_size(size: tuple[int, int]) -> str:
 def measure(path: str | os.PathLike) -> ImageSize | None:
     """Read the size from the header of an image file; None where that is not possible."""
     try:
-        with Image.open(path) as picture:
-            stored = picture.size[::-1]
+        with Image.open(path) as image:
+            stored = image.size[::-1]
             try:
-                return ImageSize(stored, _orientation(picture))
+                return ImageSize(stored, _orientation(image))
             except Exception:  # damaged EXIF data raise whatever their reader meets
                 return ImageSize(stored, None)
     except Exception:
         return None
 
 
-def _orientation(picture: Image.Image) -> int:
-    if picture.format == 'PNG' and not any(key in picture.info for key in _EXIF):
+def _orientation(image: Image.Image) -> int:
+    if image.format == 'PNG' and not any(key in image.info for key in _EXIF):
         return 1  # Pillow would decode the whole image to look for it
-    orientation = picture.getexif().get(0x0112, 1)
+    orientation = image.getexif().get(0x0112, 1)
     return orientation if orientation in range(1, 9) else 1
 
 

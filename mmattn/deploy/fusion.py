@@ -15,7 +15,7 @@ __all__ = ['fuse']
 def fuse(model: nn.Module, channels_last: bool = False) -> nn.Module:
     """Make a network ready for inference: fewer operations, the same outputs.
 
-    Every BatchNorm that stands right behind a convolution, among the children of the same
+    Every BatchNorm that stands right after a convolution, among the children of the same
     module, is folded into it: plain convolutions, :class:`~mmattn.convs.AWConv2d` (its attention
     scales output channels too, so the fold is exact) and the pointwise convolutions of its
     attention branch. What is not a linear map of its weight, such as

@@ -275,7 +275,7 @@ def _inner(model: ConfigDict) -> tuple[ConfigDict, list]:
 
 
 def _region(cfg: dict) -> Any:
-    """Return the features of one region, for a head behind a RoI extractor."""
+    """Return the features of one region, for a head after a RoI extractor."""
     channels, size = cfg.get('in_channels', 256), cfg.get('roi_feat_size', 7)
     if not isinstance(channels, int):
         return None

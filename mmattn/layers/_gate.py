@@ -69,7 +69,7 @@ def check_batch(norm: nn.Module, values: int, refused: str) -> None:
     if norm.training and type(norm) in (nn.BatchNorm1d, nn.BatchNorm2d) and values == 1:
         raise ValueError(
             f'{refused} (its BatchNorm sees one value per channel): give each process at least 2 '
-            'pictures or convert the model to SyncBatchNorm'
+            'images or convert the model to SyncBatchNorm'
         )
 
 

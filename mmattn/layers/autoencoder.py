@@ -29,13 +29,13 @@ class _Autoencoder(ScalingGate):
 
 @MODELS.register_module()
 class ConvAutoencoderAttention(_Autoencoder):
-    """Scales every number of a map by a gate that a convolutional autoencoder makes of the map.
+    """Scales every value of a map by a gate that a convolutional autoencoder makes of the map.
 
     ``out = x * sigmoid(D(E(x)))``; E: three 4x4 convolutions with stride 2 to 12, 24 and 48
     channels, D: three deconvolutions back to 24, 12 and C; a ReLU after each but the last.
 
     Paper: Attention Mechanisms for Image Classification (course report, 2023), section
-    "Autoencoder-inspired attention". Its place is behind a convolution, before ReLU and BatchNorm.
+    "Autoencoder-inspired attention". Its place is after a convolution, before ReLU and BatchNorm.
 
     Differs from the paper: it knows maps of 32, 30, 15 and 13 only, each with a last deconvolution
     of its own (``size``). For any other size we resample: logits bilinearly to the map, and maps
@@ -88,13 +88,13 @@ class ConvAutoencoderAttention(_Autoencoder):
 
 @MODELS.register_module()
 class LinearAutoencoderAttention(_Autoencoder):
-    """Scales every number of a map by a gate that an MLP makes of its row.
+    """Scales every value of a map by a gate that an MLP makes of its row.
 
     ``out = x * sigmoid(MLP(x))``, the MLP running along the width: W-128-64-12-64-128-W with a
     ReLU after each layer but the innermost and the last. All rows share it.
 
     Paper: Attention Mechanisms for Image Classification (course report, 2023), section
-    "Autoencoder-inspired attention". Its place is behind a convolution, before ReLU and BatchNorm.
+    "Autoencoder-inspired attention". Its place is after a convolution, before ReLU and BatchNorm.
 
     Differs from the paper: it knows one width. Maps of any other width are resampled along their
     rows (linearly) to ``width``, and the logits back.

@@ -12,7 +12,7 @@ DILATION = 4
 
 @MODELS.register_module()
 class BAM(ScalingGate):
-    """Scales every number of a map by one plus a gate from its channel and its position.
+    """Scales every value of a map by one plus a gate from its channel and its position.
 
     ``out = x * (1 + sigmoid(Mc(x) * Ms(x)))``; Mc is a bottleneck MLP on the global average, Ms a
     1x1, two dilated 3x3 and a 1x1 convolution.
@@ -24,7 +24,7 @@ class BAM(ScalingGate):
     do we. As in that code all layers have biases, and a BatchNorm follows every layer but the
     last of each branch. The authors' pooling is right for square maps only; ours for all.
 
-    Limits: in training a BatchNorm needs two values, so a single picture is refused. The biases
+    Limits: in training a BatchNorm needs two values, so a single image is refused. The biases
     in front of a BatchNorm get no gradient in training: the norm removes them.
 
     Args:
@@ -36,7 +36,7 @@ class BAM(ScalingGate):
 
     Raises:
         ValueError: ``in_channels`` or ``reduction`` below 1, unknown ``init``; in training, a
-            single picture (unless the norm was converted to SyncBatchNorm or is in eval mode).
+            single image (unless the norm was converted to SyncBatchNorm or is in eval mode).
     """
 
     _abbr_ = 'bam'
@@ -57,7 +57,7 @@ class BAM(ScalingGate):
         self.init_weights()
 
     def factor(self, x: Tensor) -> Tensor:
-        check_batch(self.channel[1], x.shape[0], 'BAM cannot train on one picture')
+        check_batch(self.channel[1], x.shape[0], 'BAM cannot train on one image')
         channel = self.channel(x.mean((2, 3), keepdim=True))  # (N, C, 1, 1), eq. 3
         spatial = self.spatial(x)  # (N, 1, H, W), eq. 4
         return 1 + (channel * spatial).sigmoid()  # eq. 1 and 2

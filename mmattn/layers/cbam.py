@@ -26,7 +26,7 @@ class CBAM(Gate):
     starts at 1); the maximum comes before the mean. With ``init='identity'`` that weight starts at
     1, or two zeros would hold the convolution still.
 
-    Limits: in training the spatial gate's BatchNorm needs two values, so a single picture with a
+    Limits: in training the spatial gate's BatchNorm needs two values, so a single image with a
     1x1 map is refused.
 
     Args:
@@ -42,7 +42,7 @@ class CBAM(Gate):
 
     Raises:
         ValueError: ``in_channels`` or ``reduction`` below 1, an even ``kernel_size``, unknown
-            ``init``; in training, a single picture with a 1x1 map.
+            ``init``; in training, a single image with a 1x1 map.
     """
 
     _abbr_ = 'cbam'
@@ -92,7 +92,7 @@ class SpatialGate(ScalingGate):
 
     Differs from the paper: as :class:`CBAM`.
 
-    Limits: as :class:`CBAM`: training refuses a single picture with a 1x1 map.
+    Limits: as :class:`CBAM`: training refuses a single image with a 1x1 map.
 
     Args:
         in_channels: C; the gate works for any, hosts pass it.
@@ -103,7 +103,7 @@ class SpatialGate(ScalingGate):
 
     Raises:
         ValueError: ``in_channels`` below 1, an even ``kernel_size``, unknown ``init``; in
-            training, a single picture with a 1x1 map.
+            training, a single image with a 1x1 map.
     """
 
     _abbr_ = 'spatial_gate'
@@ -135,6 +135,6 @@ def _spatial_logits(kernel_size: int) -> nn.Sequential:
 
 def _position_factor(x: Tensor, logits: nn.Module) -> Tensor:
     pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)  # (N, 2, H, W)
-    refused = "CBAM's spatial gate cannot train on one picture with a 1x1 map"
+    refused = "CBAM's spatial gate cannot train on one image with a 1x1 map"
     check_batch(logits[1], pooled[:, 0].numel(), refused)
     return logits(pooled).sigmoid()  # (N, 1, H, W), eq. 3

@@ -100,7 +100,7 @@ class LearnToPayGate(ScalingGate):
 
     Paper: Learn to Pay Attention, arXiv 1804.02391, section 3.1, equations 1 and 2.
 
-    Differs from the paper: our reading for networks that go on with maps, detectors first of
+    Differs from the paper: our reading for networks that continue with maps, detectors first of
     all; the paper classifies by the sums (``mmattn.LearnToPayHead``). Its global vector comes
     from a deeper layer. With the learned compatibility that makes no difference, for the global
     vector cancels out.

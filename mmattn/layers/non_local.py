@@ -22,7 +22,7 @@ class NonLocal(Gate):
 
     Differs from the paper: nothing. The place our configs give it is the original paper's (after a
     block of res4), not the one the survey draws. The authors' configs also divide the scores by
-    the square root of the inner width (``use_scale=True``), put a BatchNorm behind Wz
+    the square root of the inner width (``use_scale=True``), put a BatchNorm after Wz
     (``norm_cfg=dict(type='BN')``) and halve phi and g by max-pooling (``sub_sample=True``). Wz, or
     its norm, starts at 0; with ``init='identity'``, where gamma does that, at random (the norm
     at 1), or two zeros would never move.
@@ -37,7 +37,7 @@ class NonLocal(Gate):
         reduction: the inner width is ``max(C // reduction, 1)``.
         use_scale: whether scores are divided by the square root of the inner width.
         sub_sample: whether 2x2 max-pooling follows phi and g.
-        norm_cfg: the norm behind Wz, such as ``dict(type='BN')``, or ``None``.
+        norm_cfg: the norm after Wz, such as ``dict(type='BN')``, or ``None``.
         init: ``'paper'`` or ``'identity'`` (:mod:`mmattn.core.identity`).
 
     Shape: ``(N, C, H, W) -> (N, C, H, W)``.

@@ -130,7 +130,7 @@ class Searchlight(nn.Module):
 def _spatial_gate(x: Tensor, s: Tensor) -> Tensor:
     """``sigmoid(sum_c s_c x_c)``: (N, C, H, W), (N, C, 1, 1) -> (N, 1, H, W), eq. 7.
 
-    A matrix product for each picture; it keeps no second map of C channels for the backward pass.
+    A matrix product for each image; it keeps no second map of C channels for the backward pass.
     """
     logits = torch.matmul(s.flatten(2).transpose(1, 2), x.flatten(2))  # (N, 1, C) x (N, C, HW)
     return logits.unflatten(2, x.shape[2:]).sigmoid()

@@ -10,7 +10,7 @@ __all__ = ['SimAM']
 
 @MODELS.register_module()
 class SimAM(ScalingGate):
-    """Scales every number of a map by how far it stands out from its channel.
+    """Scales every value of a map by how far it stands out from its channel.
 
     ``out = x * sigmoid(d / (4 (v + lambda)) + 0.5)`` with ``d = (x - mean)^2`` and ``v`` the
     channel's variance over its positions (divided by ``H * W - 1``).

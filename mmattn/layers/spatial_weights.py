@@ -18,7 +18,7 @@ class SpatialWeights(ScalingGate):
     ``out = x * w`` with ``w = ReLU(c3 ReLU(c2 ReLU(c1 x)))``, one value for each position.
 
     Paper: It's Written All Over Your Face: Full-Face Appearance-Based Gaze Estimation, arXiv
-    1611.08860, equations 1 to 3. Its place is behind the last stage of a network.
+    1611.08860, equations 1 to 3. Its place is after the last stage of a network.
 
     Differs from the paper: nothing. The gradient that reaches w is divided by C, as in the paper's
     backward rule; it is therefore not the gradient of the forward formula, and a numerical check

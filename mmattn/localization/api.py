@@ -24,7 +24,7 @@ from mmattn.localization.report import (
 )
 from mmattn.localization.results import RunInfo
 from mmattn.localization.run import write_results
-from mmattn.localization.structures import AnnotationSet, Picture
+from mmattn.localization.structures import AnnotatedImage, AnnotationSet
 from mmattn.localization.sweep import iou_matrix
 
 __all__ = ['center_baseline', 'check_labels', 'evaluate', 'show', 'table']
@@ -63,8 +63,8 @@ def evaluate(
     """
     classifier.model.to(device)
     check_labels(annotations, count_classes(classifier, device))
-    pictures = annotations.pictures
-    found = write_results(classifier, pictures, settings, work_dir, device, workers, resume, info)
+    images = annotations.images
+    found = write_results(classifier, images, settings, work_dir, device, workers, resume, info)
     if found is None:
         return None
     metrics, info = found
@@ -76,7 +76,7 @@ def evaluate(
         sweep_components=settings.sweep_components,
         preprocess=asdict(classifier.preprocess),
         problems=annotations.problem_counts(),
-        baseline=center_baseline(pictures, settings.iou_thr),
+        baseline=center_baseline(images, settings.iou_thr),
         version=__version__,
         annotations=info.annotations,
         weights=info.weights,
@@ -91,7 +91,7 @@ def evaluate(
         write_curves_png(work_dir, metrics)
     with Localizer(classifier, settings, device) as localizer:
         drawn = info.hits + info.misses
-        cards = make_cards(localizer, drawn, pictures, names, settings.iou_thr)
+        cards = make_cards(localizer, drawn, images, names, settings.iou_thr)
     write_report(work_dir, metrics, summary, cards, names, info.command)
     return summary
 
@@ -107,15 +107,17 @@ def check_labels(annotations: AnnotationSet, num_classes: int) -> None:
             f'the classifier has {num_classes} classes and the annotations '
             f'{len(annotations.classes)}: they must be the same classes in the same order'
         )
-    for picture in annotations.pictures:
-        if not 0 <= picture.label < num_classes:
+    for image in annotations.images:
+        if not 0 <= image.label < num_classes:
             raise ValueError(
                 f'the classifier has {num_classes} classes, so labels are 0 to '
-                f'{num_classes - 1}, but {picture.key} has label {picture.label}'
+                f'{num_classes - 1}, but {image.key} has label {image.label}'
             )
 
 
-def center_baseline(pictures: Sequence[Picture], iou_thr: float = 0.5) -> dict[str, float] | None:
+def center_baseline(
+    images: Sequence[AnnotatedImage], iou_thr: float = 0.5
+) -> dict[str, float] | None:
     """Score one box for all images: average relative size, centre of the image.
 
     Returns:
@@ -123,7 +125,7 @@ def center_baseline(pictures: Sequence[Picture], iou_thr: float = 0.5) -> dict[s
         image's size is known.
     """
     relative = [
-        np.asarray(p.boxes_xyxy, np.float64) / np.tile(p.size[::-1], 2) for p in pictures if p.size
+        np.asarray(p.boxes_xyxy, np.float64) / np.tile(p.size[::-1], 2) for p in images if p.size
     ]
     if not relative:
         return None

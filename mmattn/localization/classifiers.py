@@ -5,7 +5,7 @@
 ``torchvision:resnet50 [WEIGHTS]`` weights by enum name (``DEFAULT``, ``IMAGENET1K_V2``) or file
 ``timm:NAME [FILE | pretrained]``  any timm model
 ``python:module:function [ARG]``   a function that returns a module, or a module and a dict of
-                                   :class:`~mmattn.localization.pictures.Preprocess` values
+                                   :class:`~mmattn.localization.images.Preprocess` values
                                    (and ``classes``); ``module`` may be a file ``path/x.py``
 =================================  ============================================================
 """
@@ -31,7 +31,7 @@ from mmattn.core.checkpoint import load_weights as load_into
 from mmattn.core.config import forget_pretrained, read_config
 from mmattn.core.modes import eval_mode
 from mmattn.core.names import closest
-from mmattn.localization.pictures import Preprocess
+from mmattn.localization.images import Preprocess
 
 __all__ = ['KINDS', 'Classifier', 'count_classes', 'load_classifier', 'load_weights']
 

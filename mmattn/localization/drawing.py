@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from mmattn.localization.boxes import boxes_from_maps, upsample
+from mmattn.localization.images import read_in_frame
 from mmattn.localization.localizer import Localizer
-from mmattn.localization.pictures import read_picture
 
 __all__ = ['Overlay', 'as_data_uri', 'card', 'draw', 'explain', 'heat_rgba']
 
@@ -29,7 +29,7 @@ class Overlay:
     """One image with what was found in it.
 
     Args:
-        picture: RGB image.
+        image: RGB image.
         heat: Map stretched to 0..1, at input size ``(H, W)``.
         heat_xyxy: Where the map lies in the image (all of it, unless the centre was cut out).
         boxes_xyxy: Predicted boxes in image pixels.
@@ -38,7 +38,7 @@ class Overlay:
         score: Its softmax probability.
     """
 
-    picture: Image.Image
+    image: Image.Image
     heat: np.ndarray
     heat_xyxy: tuple
     boxes_xyxy: tuple
@@ -66,21 +66,21 @@ def explain(
     Raises:
         ValueError: The image cannot be decoded.
     """
-    picture = read_picture(path, size)
-    array, geometry = localizer.classifier.preprocess.apply(picture)
+    image = read_in_frame(path, size)
+    array, geometry = localizer.classifier.preprocess.apply(image)
     x = localizer.to_input(torch.from_numpy(array.copy())[None])
     out = localizer.maps(x, lambda scores: _ask(scores, label))
     rule = localizer.settings.rule
     label = int(out.classes[0, 0])
     score = float(out.logits.float().softmax(1)[0, label])
-    whole = geometry.to_picture([[0, 0, *geometry.input_size[::-1]]])[0]
+    whole = geometry.to_image([[0, 0, *geometry.input_size[::-1]]])[0]
     overlays = []
     for maps in out.maps.reshape(-1, 1, *out.maps.shape[-2:]):
         heat = upsample(maps.clamp(min=0), geometry.input_size, rule)[0].cpu().numpy()
         heat = heat.clip(min=0) / max(float(heat.max()), 1e-12)
-        boxes = geometry.to_picture(boxes_from_maps(maps, geometry.input_size, rule)[0])
+        boxes = geometry.to_image(boxes_from_maps(maps, geometry.input_size, rule)[0])
         boxes, truth = boxes.tolist(), [list(b) for b in truth_xyxy]
-        overlays.append(Overlay(picture, heat, tuple(whole), boxes, truth, label, score))
+        overlays.append(Overlay(image, heat, tuple(whole), boxes, truth, label, score))
     return overlays
 
 
@@ -106,10 +106,10 @@ def draw(*overlays: Overlay, max_side: int = 900) -> Image.Image:
     Returns:
         An RGB ``PIL.Image``.
     """
-    w, h = overlays[0].picture.size
+    w, h = overlays[0].image.size
     factor = min(max_side / max(w, h), 1.0) if max(w, h) > 300 else 300 / max(w, h)
     new = (max(round(w * factor), 1), max(round(h * factor), 1))
-    plain = overlays[0].picture.resize(new, Image.BICUBIC)
+    plain = overlays[0].image.resize(new, Image.BICUBIC)
     panels = [plain, *(_marked(plain, overlay, factor) for overlay in overlays)]
     row = Image.new('RGB', (len(panels) * (new[0] + 8) - 8, new[1]), 'white')
     for number, panel in enumerate(panels):
@@ -146,7 +146,7 @@ def as_data_uri(image: Image.Image, kind: str = 'jpeg', max_side: int = 320) -> 
 
 def card(overlay: Overlay) -> dict[str, Any]:
     """Collect what the page shows of an overlay: two embedded images, boxes as numbers."""
-    w, h = overlay.picture.size
+    w, h = overlay.image.size
     heat = Image.fromarray(heat_rgba(overlay.heat))
     x0, y0, x1, y1 = overlay.heat_xyxy
 
@@ -156,7 +156,7 @@ def card(overlay: Overlay) -> dict[str, Any]:
     return dict(
         width=w,
         height=h,
-        photo=as_data_uri(overlay.picture),
+        photo=as_data_uri(overlay.image),
         heat=as_data_uri(heat, 'png', 72),
         heat_box=dict(x=x0, y=y0, w=x1 - x0, h=y1 - y0),
         boxes=rects(overlay.boxes_xyxy),

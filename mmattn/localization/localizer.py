@@ -21,7 +21,7 @@ from mmattn.localization.boxes import (
 )
 from mmattn.localization.cam import ScoreMaps
 from mmattn.localization.classifiers import Classifier
-from mmattn.localization.structures import Geometry, Picture, PictureResult
+from mmattn.localization.structures import AnnotatedImage, Geometry, ImageResult
 from mmattn.localization.sweep import COMPONENTS, iou_matrix, sweep
 
 __all__ = ['Localizer', 'Settings', 'best_iou']
@@ -79,7 +79,7 @@ class Settings:
 
 
 class Localizer:
-    """Batches of images in, :class:`PictureResult` out. Use it as a context manager.
+    """Batches of images in, :class:`ImageResult` out. Use it as a context manager.
 
     Args:
         classifier: A :class:`~mmattn.localization.classifiers.Classifier`.
@@ -128,14 +128,14 @@ class Localizer:
         return self.classifier.preprocess.normalize(batch)
 
     def submit(
-        self, batch: Tensor, pictures: Sequence[Picture], geometries: Sequence[Geometry]
-    ) -> Callable[[], list[PictureResult]]:
+        self, batch: Tensor, images: Sequence[AnnotatedImage], geometries: Sequence[Geometry]
+    ) -> Callable[[], list[ImageResult]]:
         """Start a batch: the network runs now, the host half of the boxes in threads.
 
         Returns:
             A function that waits and returns the results in order.
         """
-        labels = torch.tensor([p.label for p in pictures], device=self.device)
+        labels = torch.tensor([p.label for p in images], device=self.device)
         out = self.maps(self.to_input(batch), lambda logits: self._wanted(labels, logits))
         top5 = _best_classes(out.logits).tolist()
         scores = out.logits.float().softmax(1).amax(1).tolist()
@@ -143,13 +143,13 @@ class Localizer:
         rule = self.settings.rule
         masks = masks_from_maps(out.maps.flatten(0, 1), size, rule)
         masks = masks.unflatten(0, out.maps.shape[:2]).cpu().numpy()  # (N, K, H, W)
-        levels = [None] * len(pictures)
+        levels = [None] * len(images)
         if self.settings.sweep_step:
             levels = stretch(upsample(out.maps[:, 0], size, _SWEEP_RULE)).to(torch.uint8)
             levels = levels.cpu().numpy()
         jobs = [
             self._pool.submit(self._finish, *job)
-            for job in zip(pictures, geometries, masks, levels, top5, scores)
+            for job in zip(images, geometries, masks, levels, top5, scores)
         ]
         return lambda: [job.result() for job in jobs]
 
@@ -160,26 +160,26 @@ class Localizer:
 
     def _finish(
         self,
-        picture: Picture,
+        image: AnnotatedImage,
         geometry: Geometry,
         masks: np.ndarray,
         levels: np.ndarray | None,
         top5: list[int],
         score: float,
-    ) -> PictureResult:
+    ) -> ImageResult:
         """Find boxes, IoU and sweep of one image, on the host."""
         rule = self.settings.rule
         boxes = [boxes_from_mask(mask, rule) for mask in masks]
-        ious = [best_iou(b, picture.boxes_xyxy, geometry, rule) for b in boxes]
-        placed = [_rounded(geometry.to_picture(b)) for b in boxes]
-        truth = geometry.to_input(picture.boxes_xyxy)
+        ious = [best_iou(b, image.boxes_xyxy, geometry, rule) for b in boxes]
+        placed = [_rounded(geometry.to_image(b)) for b in boxes]
+        truth = geometry.to_input(image.boxes_xyxy)
         swept = {}
         if levels is not None:
             swept = sweep(levels, truth, components=self.settings.sweep_components)
         every = self.settings.maps == 'top5'
-        return PictureResult(
-            key=picture.key,
-            label=picture.label,
+        return ImageResult(
+            key=image.key,
+            label=image.label,
             top5=tuple(top5),
             score=score,
             iou=ious[0],
@@ -187,7 +187,7 @@ class Localizer:
             class_ious=tuple(ious[1:]) if every else None,
             class_boxes=tuple(placed[1:]) if every else None,
             sweep=swept,
-            picture_size=geometry.picture_size,
+            image_size=geometry.image_size,
         )
 
 
@@ -204,7 +204,7 @@ def best_iou(
         truth_xyxy: True boxes ``(G, 4)`` in image pixels.
     """
     if rule.iou == 'continuous':
-        return float(iou_matrix(geometry.to_picture(boxes_xyxy), truth_xyxy).max())
+        return float(iou_matrix(geometry.to_image(boxes_xyxy), truth_xyxy).max())
     truth = np.trunc(geometry.to_input(truth_xyxy))
     return float(iou_matrix(boxes_xyxy, truth, 'pixel-inclusive').max())
 

@@ -10,7 +10,7 @@ from typing import Any
 from mmattn.data.entries import Entry, Source
 from mmattn.data.folders import ImageIndex
 from mmattn.data.sizes import ImageSize, choose_frame, measure, show_size
-from mmattn.localization.structures import AnnotationSet, Picture, Problem
+from mmattn.localization.structures import AnnotatedImage, AnnotationSet, Problem
 
 __all__ = ['match']
 
@@ -39,7 +39,7 @@ def match(
     """
     index = ImageIndex(images)
     problems = [Problem('unreadable annotation', key, text) for key, text in source.faults]
-    pictures, seen, used = [], set(), set()
+    usable, seen, used = [], set(), set()
     found = [index.find(entry.key) for entry in source.entries]
     for entry, files, size in zip(source.entries, found, _measure_all(found)):
         used.update(files)
@@ -47,16 +47,16 @@ def match(
             problems.append(Problem('duplicate id', entry.key, 'annotated twice; first one kept'))
             continue
         seen.add(entry.key)
-        picture, own = _check(entry, files, size, index, labels, source.frame)
+        image, own = _check(entry, files, size, index, labels, source.frame)
         problems += own
-        if picture is not None:
-            pictures.append(picture)
+        if image is not None:
+            usable.append(image)
     if source.complete:
         for file in index.files:
             if file not in used:
                 name = file.relative_to(images).as_posix()
                 problems.append(Problem('image without boxes', name, 'not in the annotations'))
-    return AnnotationSet(tuple(pictures), classes, tuple(problems))
+    return AnnotationSet(tuple(usable), classes, tuple(problems))
 
 
 def _measure_all(found: list[list[Path]]) -> list[ImageSize | None]:
@@ -72,8 +72,8 @@ def _check(
     index: ImageIndex,
     labels: dict[Any, int],
     frame: str,
-) -> tuple[Picture | None, list[Problem]]:
-    """One entry: ``(Picture or None, problems)``."""
+) -> tuple[AnnotatedImage | None, list[Problem]]:
+    """One entry: ``(AnnotatedImage or None, problems)``."""
     key = entry.key
 
     def no(kind: str, text: str) -> tuple[None, list[Problem]]:
@@ -105,7 +105,7 @@ def _check(
     boxes, problems = _check_boxes(entry, pixels)
     if not boxes:
         return None, problems
-    return Picture(key, files[0], int(label), tuple(boxes), pixels, frame), problems
+    return AnnotatedImage(key, files[0], int(label), tuple(boxes), pixels, frame), problems
 
 
 def _check_boxes(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mmattn.localization.structures import PictureResult
+from mmattn.localization.structures import ImageResult
 from mmattn.localization.sweep import IOU_THRS, LEVELS, threshold_levels, unpack
 
 COUNTED = ('top1_cls', 'top5_cls', 'gt_known', 'top1_loc', 'top5_loc')
@@ -22,7 +22,7 @@ _FLUSH = 64
 __all__ = ['COUNTED', 'LocalizationMetrics', 'hit_in_top', 'judge']
 
 
-def hit_in_top(result: PictureResult, k: int, iou_thr: float = 0.5) -> bool:
+def hit_in_top(result: ImageResult, k: int, iou_thr: float = 0.5) -> bool:
     """Whether one of the ``k`` best (class, boxes) pairs is right by the ILSVRC rule.
 
     Where a result holds the IoU of each of its best classes, these decide. Where it holds only
@@ -36,7 +36,7 @@ def hit_in_top(result: PictureResult, k: int, iou_thr: float = 0.5) -> bool:
     return any(name == result.label and iou >= iou_thr for name, iou in pairs)
 
 
-def judge(result: PictureResult, iou_thr: float = 0.5) -> tuple[bool, ...]:
+def judge(result: ImageResult, iou_thr: float = 0.5) -> tuple[bool, ...]:
     """Give the five yes/no answers of :data:`COUNTED` for one image."""
     top5 = result.top5
     return (
@@ -76,7 +76,7 @@ class LocalizationMetrics:
         self._drawn_curve = np.zeros((replicates, self._curve.size), np.int32)
         self._pending = []
 
-    def update(self, result: PictureResult) -> None:
+    def update(self, result: ImageResult) -> None:
         """Add one image."""
         if result.error is not None:
             self.failed += 1

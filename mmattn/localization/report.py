@@ -14,7 +14,7 @@ from mmengine.logging import print_log
 from mmattn.localization.drawing import BOX_COLOUR, HALO, TRUE_COLOUR, card, explain
 from mmattn.localization.localizer import Localizer
 from mmattn.localization.metrics import LocalizationMetrics
-from mmattn.localization.structures import Picture, PictureResult
+from mmattn.localization.structures import AnnotatedImage, ImageResult
 from mmattn.localization.sweep import IOU_THRS
 
 __all__ = [
@@ -116,19 +116,17 @@ def svg_curves(
 
 def make_cards(
     localizer: Localizer,
-    results: Sequence[PictureResult],
-    pictures: Sequence[Picture],
+    results: Sequence[ImageResult],
+    images: Sequence[AnnotatedImage],
     names: Sequence[str],
     iou_thr: float,
 ) -> list[dict[str, Any]]:
     """Gallery cards for results, in order; the maps are made again, one image at a time."""
-    by_key = {p.key: p for p in pictures}
+    by_key = {p.key: p for p in images}
     cards = []
     for result in results:
-        picture = by_key[result.key]
-        overlay = explain(
-            localizer, picture.path, picture.label, picture.boxes_xyxy, picture.size
-        )[-1]
+        image = by_key[result.key]
+        overlay = explain(localizer, image.path, image.label, image.boxes_xyxy, image.size)[-1]
         best = result.top5[0] if result.top5 else -1
         cards.append(
             dict(

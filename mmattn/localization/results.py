@@ -13,7 +13,7 @@ from typing import Any
 
 from mmattn.localization.localizer import Settings
 from mmattn.localization.metrics import LocalizationMetrics
-from mmattn.localization.structures import PictureResult
+from mmattn.localization.structures import ImageResult
 
 __all__ = [
     'LOG_NAME',
@@ -52,8 +52,8 @@ class RunInfo:
     command: str = ''
     target_layers: tuple[str, ...] = ()
     closed_form: bool = False
-    hits: tuple[PictureResult, ...] = ()
-    misses: tuple[PictureResult, ...] = ()
+    hits: tuple[ImageResult, ...] = ()
+    misses: tuple[ImageResult, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
 
 
@@ -72,7 +72,7 @@ class ResultLog:
         _cut_to_whole_lines(self.path)
         self._file = self.path.open('a', encoding='utf-8')
 
-    def append(self, results: Sequence[PictureResult]) -> None:
+    def append(self, results: Sequence[ImageResult]) -> None:
         """Write results with one write call and wait until the disk has them."""
         self._file.write(''.join(json.dumps(r.to_dict()) + '\n' for r in results))
         self._file.flush()
@@ -107,8 +107,8 @@ def _cut_to_whole_lines(path: Path) -> None:
         f.truncate(0)
 
 
-def read_log(path: str | Path) -> Iterator[tuple[int, PictureResult]]:
-    """Yield ``(offset, PictureResult)``; a cut last line is left out.
+def read_log(path: str | Path) -> Iterator[tuple[int, ImageResult]]:
+    """Yield ``(offset, ImageResult)``; a cut last line is left out.
 
     Raises:
         ValueError: A line that is not the last one cannot be read.
@@ -120,7 +120,7 @@ def read_log(path: str | Path) -> Iterator[tuple[int, PictureResult]]:
             if not line.endswith(b'\n'):
                 return
             try:
-                yield offset, PictureResult.from_dict(json.loads(line))
+                yield offset, ImageResult.from_dict(json.loads(line))
             except (ValueError, TypeError) as error:
                 raise ValueError(f'{path} line {number} cannot be read: {error}') from error
             offset += len(line)
@@ -138,7 +138,7 @@ def done_keys(work_dir: str | Path) -> set[str]:
     return {result.key for file in log_files(work_dir) for _, result in read_log(file)}
 
 
-def merge_logs(work_dir: str | Path, keys: Sequence[str]) -> Iterator[PictureResult]:
+def merge_logs(work_dir: str | Path, keys: Sequence[str]) -> Iterator[ImageResult]:
     """Join all logs of a work dir into one, in the given order, each image once.
 
     Only offsets are kept in memory. The merged file replaces the parts in one step.
@@ -148,7 +148,7 @@ def merge_logs(work_dir: str | Path, keys: Sequence[str]) -> Iterator[PictureRes
         keys: All keys in the order of the data set.
 
     Yields:
-        Each :class:`PictureResult` in that order.
+        Each :class:`ImageResult` in that order.
 
     Raises:
         ValueError: An image has no result.
@@ -171,7 +171,7 @@ def merge_logs(work_dir: str | Path, keys: Sequence[str]) -> Iterator[PictureRes
                 handles[number].seek(offset)
                 line = handles[number].readline()
                 out.write(line)
-                yield PictureResult.from_dict(json.loads(line))
+                yield ImageResult.from_dict(json.loads(line))
             out.flush()
             os.fsync(out.fileno())
     finally:

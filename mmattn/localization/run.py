@@ -17,11 +17,11 @@ from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
 from mmattn.localization.classifiers import Classifier
+from mmattn.localization.images import ImageDataset, collate
 from mmattn.localization.localizer import Localizer, Settings
 from mmattn.localization.metrics import LocalizationMetrics
-from mmattn.localization.pictures import PictureDataset, collate
 from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, collect, done_keys
-from mmattn.localization.structures import Picture, PictureResult
+from mmattn.localization.structures import AnnotatedImage, ImageResult
 from mmattn.localization.work_dir import open_work_dir, run_identity
 
 __all__ = ['Progress', 'fix_batches', 'write_results']
@@ -34,7 +34,7 @@ def fix_batches(count: int, batch_size: int) -> list[list[int]]:
 
 def write_results(
     classifier: Classifier,
-    pictures: Sequence[Picture],
+    images: Sequence[AnnotatedImage],
     settings: Settings,
     work_dir: str | Path,
     device: torch.device | str = 'cpu',
@@ -46,7 +46,7 @@ def write_results(
 
     Args:
         classifier: The network with its preprocessing.
-        pictures: Annotated images.
+        images: Annotated images.
         settings: What decides the metrics.
         work_dir: Folder for the results.
         device: Where the network runs.
@@ -62,39 +62,39 @@ def write_results(
         ValueError: No images; results of other settings, or results without ``resume``, are in
             the folder; a label outside the classifier's classes.
     """
-    if not pictures:
+    if not images:
         raise ValueError('there is no image to evaluate')
     info = info or RunInfo()
     rank, world = get_dist_info()
     work_dir = Path(work_dir)
     if rank == 0:
         named = dict(annotations=info.annotations, weights=info.weights, fused=info.fused)
-        identity = run_identity(classifier, pictures, settings, named)
+        identity = run_identity(classifier, images, settings, named)
         open_work_dir(work_dir, identity, resume)
     barrier()
     done = done_keys(work_dir) if resume else set()
-    batches = fix_batches(len(pictures), settings.batch_size)[rank::world]
-    todo = [b for b in batches if any(pictures[i].key not in done for i in b)]
+    batches = fix_batches(len(images), settings.batch_size)[rank::world]
+    todo = [b for b in batches if any(images[i].key not in done for i in b)]
     own_log = work_dir / (LOG_NAME if world == 1 else f'per_image.rank{rank}.jsonl')
     with Localizer(classifier, settings, device) as localizer:
-        _show_first_image(localizer, pictures)
+        _show_first_image(localizer, images)
         names = tuple(localizer.maps.names)
         closed_form = localizer.maps.analytic
         if rank == 0:
             way = 'closed form, no backward pass' if closed_form else 'gradient'
             print_log(f'{settings.cam} on layer {", ".join(names)} ({way})', 'current')
         with ResultLog(own_log) as log:
-            _work(localizer, pictures, todo, log, workers)
+            _work(localizer, images, todo, log, workers)
     barrier()
     if rank != 0:
         return None
     info = replace(info, target_layers=names, closed_form=closed_form)
-    return collect(work_dir, [p.key for p in pictures], settings, info)
+    return collect(work_dir, [p.key for p in images], settings, info)
 
 
-def _show_first_image(localizer: Localizer, pictures: Sequence[Picture]) -> None:
+def _show_first_image(localizer: Localizer, images: Sequence[AnnotatedImage]) -> None:
     """Let the localizer choose its target layers on the first readable image."""
-    dataset = PictureDataset(pictures, localizer.classifier.preprocess)
+    dataset = ImageDataset(images, localizer.classifier.preprocess)
     for index in range(len(dataset)):
         _, array, _, error = dataset[index]
         if error is None:
@@ -105,13 +105,13 @@ def _show_first_image(localizer: Localizer, pictures: Sequence[Picture]) -> None
 
 def _work(
     localizer: Localizer,
-    pictures: Sequence[Picture],
+    images: Sequence[AnnotatedImage],
     todo: list[list[int]],
     log: ResultLog,
     workers: int,
 ) -> None:
     loader = DataLoader(
-        PictureDataset(pictures, localizer.classifier.preprocess),
+        ImageDataset(images, localizer.classifier.preprocess),
         batch_sampler=todo,
         num_workers=min(workers, len(todo)),
         collate_fn=collate,
@@ -122,9 +122,9 @@ def _work(
     waiting = None
 
     def write(
-        failures: list[tuple[int, str]], finish: Callable[[], list[PictureResult]] | None
+        failures: list[tuple[int, str]], finish: Callable[[], list[ImageResult]] | None
     ) -> None:
-        failed = [PictureResult(pictures[i].key, pictures[i].label, error=e) for i, e in failures]
+        failed = [ImageResult(images[i].key, images[i].label, error=e) for i, e in failures]
         results = (finish() if finish else []) + failed
         log.append(results)  # an image that is there already: its first line counts
         progress.update(results)
@@ -132,7 +132,7 @@ def _work(
     for indices, batch, geometries, failures in loader:
         finish = None
         if indices:
-            finish = localizer.submit(batch, [pictures[i] for i in indices], geometries)
+            finish = localizer.submit(batch, [images[i] for i in indices], geometries)
         if waiting is not None:  # its boxes were found while the network was busy
             write(*waiting)
         waiting = (failures, finish)
@@ -155,7 +155,7 @@ class Progress:
         self.start = self.last = time.time()
         self.count = 0
 
-    def update(self, results: Sequence[PictureResult]) -> None:
+    def update(self, results: Sequence[ImageResult]) -> None:
         """Count results and log a line when it is time or everything is done."""
         self.count += len(results)
         for result in results:

@@ -72,8 +72,8 @@ def union_of_steps(folders: Sequence[str | Path], iou_thr: float = 0.5) -> dict[
     """Count what is right when every step may speak: no plain accuracy.
 
     The rule of TDAM's authors: each step's best class is kept, unless its box overlaps that of an
-    earlier step with IoU > 0.5; then the surer of the two stands for both. An image is right if
-    any step that was kept is right.
+    earlier step with IoU > 0.5; then the more confident of the two stands for both. An image is
+    right if any step that was kept is right.
 
     Args:
         folders: Results of each step, with the maps of the five best classes.

@@ -1,7 +1,7 @@
 """The small immutable records that pass between the steps of an evaluation.
 
-A picture comes in as :class:`Picture`, its way through the network is a :class:`Geometry`, and
-what is known about it at the end is a :class:`PictureResult`. Boxes are plain
+An image comes in as :class:`AnnotatedImage`, its way through the network is a
+:class:`Geometry`, and what is known about it at the end is an :class:`ImageResult`. Boxes are plain
 ``(x0, y0, x1, y1)`` in pixels; ``x1`` and ``y1`` lie outside the box (half-open) unless a record
 says otherwise. Sizes are always ``(height, width)``.
 """
@@ -17,16 +17,16 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One annotated picture.
+class AnnotatedImage:
+    """One annotated image.
 
     Args:
         key: Unique name inside the data set, as the annotations spell it.
         path: File to read.
         label: Class index, 0-based.
-        boxes_xyxy: Ground-truth boxes in pixels of the picture.
+        boxes_xyxy: Ground-truth boxes in pixels of the image.
         size: ``(height, width)`` in the frame of the boxes, or None where it cannot be read.
-        frame: What the boxes belong to: ``'upright'``, the picture turned by its EXIF
+        frame: What the boxes belong to: ``'upright'``, the image turned by its EXIF
             orientation, or ``'stored'``, the pixels as they lie in the file.
     """
 
@@ -40,7 +40,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Problem:
-    """One mismatch between annotations and pictures: what kind, where, and the detail."""
+    """One mismatch between annotations and images: what kind, where, and the detail."""
 
     kind: str
     key: str
@@ -49,16 +49,16 @@ class Problem:
 
 @dataclass(frozen=True)
 class AnnotationSet:
-    """Annotated pictures, the class names in label order, and every mismatch that was found.
+    """Annotated images, the class names in label order, and every mismatch that was found.
 
     Args:
-        pictures: Usable pictures only.
+        images: Usable images only.
         classes: Names in label order; may be empty where the annotations hold only numbers.
-        problems: Mismatches; a picture that has one is not in ``pictures``, unless the problem
-            is one that clipping mends.
+        problems: Mismatches; an image that has one is not in ``images``, unless the problem
+            is one that clipping fixes.
     """
 
-    pictures: tuple
+    images: tuple
     classes: tuple = ()
     problems: tuple = ()
 
@@ -72,56 +72,56 @@ class AnnotationSet:
 
 @dataclass(frozen=True)
 class Geometry:
-    """How input pixels relate to picture pixels: ``input = picture * scale - offset``.
+    """How input pixels relate to image pixels: ``input = image * scale - offset``.
 
     Args:
         scale_xy: Resize factors along x and y.
         offset_xy: Pixels cut away at the left and the top after the resize.
         input_size: ``(height, width)`` of what the network sees.
-        picture_size: ``(height, width)`` of the picture.
+        image_size: ``(height, width)`` of the image.
     """
 
     scale_xy: tuple
     offset_xy: tuple
     input_size: tuple
-    picture_size: tuple
+    image_size: tuple
 
     @classmethod
-    def resized(cls, picture_size: Sequence[int], input_size: Sequence[int]) -> Geometry:
+    def resized(cls, image_size: Sequence[int], input_size: Sequence[int]) -> Geometry:
         """Resize to ``input_size`` without a crop (width and height on their own)."""
-        (h, w), (in_h, in_w) = picture_size, input_size
-        return cls((in_w / w, in_h / h), (0.0, 0.0), tuple(input_size), tuple(picture_size))
+        (h, w), (in_h, in_w) = image_size, input_size
+        return cls((in_w / w, in_h / h), (0.0, 0.0), tuple(input_size), tuple(image_size))
 
-    def to_picture(self, boxes_xyxy: Sequence | np.ndarray) -> np.ndarray:
-        """Map boxes ``(B, 4)`` from input pixels to picture pixels, clipped to the picture."""
+    def to_image(self, boxes_xyxy: Sequence | np.ndarray) -> np.ndarray:
+        """Map boxes ``(B, 4)`` from input pixels to image pixels, clipped to the image."""
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         boxes = (boxes + np.tile(self.offset_xy, 2)) / np.tile(self.scale_xy, 2)
-        return clip_boxes(boxes, self.picture_size)
+        return clip_boxes(boxes, self.image_size)
 
     def to_input(self, boxes_xyxy: Sequence | np.ndarray) -> np.ndarray:
-        """Map boxes ``(B, 4)`` from picture pixels to input pixels, clipped to the input."""
+        """Map boxes ``(B, 4)`` from image pixels to input pixels, clipped to the input."""
         boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
         boxes = boxes * np.tile(self.scale_xy, 2) - np.tile(self.offset_xy, 2)
         return clip_boxes(boxes, self.input_size)
 
 
 @dataclass(frozen=True)
-class PictureResult:
-    """Everything the metrics and the report need to know about one picture.
+class ImageResult:
+    """Everything the metrics and the report need to know about one image.
 
     Args:
-        key: The picture's key.
+        key: The image's key.
         label: True class.
         top5: The best classes, best first (fewer where the classifier has fewer than 5).
         iou: Best IoU between the true class's boxes and any true box.
-        boxes_xyxy: Predicted boxes of the true class, in picture pixels.
+        boxes_xyxy: Predicted boxes of the true class, in image pixels.
         class_ious: The same IoU for the boxes of each class of ``top5``, or None where only the
             true class's map was made (the exact shortcut).
         class_boxes: The boxes behind ``class_ious``, one list per class, or None.
         sweep: Hits of the threshold sweep, ``{'v1': [hex, hex, hex], 'v2': [...]}``, one string
             of 256 bits per IoU level; empty where no sweep was made.
-        picture_size: ``(height, width)``, or None where the picture could not be read.
-        error: Why the picture could not be evaluated, or None.
+        image_size: ``(height, width)``, or None where the image could not be read.
+        error: Why the image could not be evaluated, or None.
         score: Softmax probability of the best class.
     """
 
@@ -133,7 +133,7 @@ class PictureResult:
     class_ious: tuple | None = None
     class_boxes: tuple | None = None
     sweep: dict = field(default_factory=dict)
-    picture_size: tuple | None = None
+    image_size: tuple | None = None
     error: str | None = None
     score: float = 0.0
 
@@ -142,7 +142,7 @@ class PictureResult:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> PictureResult:
+    def from_dict(cls, values: Mapping[str, Any]) -> ImageResult:
         """Build the record from :meth:`to_dict`'s values (lists become tuples)."""
         names = {f.name for f in fields(cls)}
         unknown = set(values) - names
@@ -156,6 +156,6 @@ def _frozen(value: Any) -> Any:
 
 
 def clip_boxes(boxes_xyxy: Sequence | np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Clip boxes ``(B, 4)`` to a picture of ``size`` ``(height, width)``."""
+    """Clip boxes ``(B, 4)`` to an image of ``size`` ``(height, width)``."""
     h, w = size
     return np.clip(np.asarray(boxes_xyxy, np.float64).reshape(-1, 4), 0, [w, h, w, h])

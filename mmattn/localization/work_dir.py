@@ -19,14 +19,14 @@ from mmattn.core.text import write_text
 from mmattn.localization.classifiers import Classifier
 from mmattn.localization.localizer import Settings
 from mmattn.localization.results import log_files
-from mmattn.localization.structures import Picture
+from mmattn.localization.structures import AnnotatedImage
 
 __all__ = ['fingerprint', 'open_work_dir', 'run_identity']
 
 
 def run_identity(
     classifier: Classifier,
-    pictures: Sequence[Picture],
+    images: Sequence[AnnotatedImage],
     settings: Settings,
     named: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -34,11 +34,11 @@ def run_identity(
 
     Args:
         classifier: The network with its preprocessing.
-        pictures: The images of the run.
+        images: The images of the run.
         settings: What decides the metrics.
         named: What the user named beside them, such as the weights.
     """
-    listed = ''.join(f'{p.key}|{p.label}|{p.boxes_xyxy}' for p in pictures)
+    listed = ''.join(f'{p.key}|{p.label}|{p.boxes_xyxy}' for p in images)
     return json.loads(
         json.dumps(
             dict(
@@ -46,8 +46,8 @@ def run_identity(
                 weights_hash=fingerprint(classifier.model),
                 preprocess=asdict(classifier.preprocess),
                 settings=asdict(settings),
-                pictures=len(pictures),
-                pictures_crc=zlib.crc32(listed.encode()),
+                images=len(images),
+                images_crc=zlib.crc32(listed.encode()),
                 **named,
             )
         )

@@ -27,7 +27,7 @@ class Study:
         seeds: The same for every entry.
         work_dir: Logs, configs and checkpoints of the runs.
         out: Results: tables, plots, and small files of every finished run, from which a study
-            goes on on another machine.
+            continues on another machine.
         refused: Methods that cannot stand in this network, with the reason.
         best: The validation figure whose best checkpoint is tested; None for the last one.
         keep: Whether tested checkpoints stay.

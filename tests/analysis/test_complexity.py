@@ -45,11 +45,11 @@ SE_RULE = dict(attention=[dict(gate=dict(type='mmattn.SE'), position='after_conv
     ids=['plain', 'AW', 'SE', 'AW-SE'],
 )
 def test_rows_of_the_aw_paper(options, params, gmacs):
-    picture = torch.zeros(1, 3, 224, 224, device='meta')
-    counted = measure_complexity(resnet50(style='caffe', **options), picture)
+    image = torch.zeros(1, 3, 224, 224, device='meta')
+    counted = measure_complexity(resnet50(style='caffe', **options), image)
     assert f'{counted.params / 1e6:.4f}' == f'{params:.4f}'
     assert f'{counted.macs / 1e9:.4f}' == f'{gmacs:.4f}'
-    plain = measure_complexity(resnet50(style='caffe'), picture)
+    plain = measure_complexity(resnet50(style='caffe'), image)
     assert counted.params - plain.params == sum(c.params for c in counted.added.values())
     assert counted.macs - plain.macs == sum(c.macs for c in counted.added.values())
 

@@ -13,7 +13,7 @@ from mmattn.testing import randomise
 from tests.reference.autoencoder import conv_autoencoder, linear_autoencoder
 from tests.reference.cbam import spatial_gate
 from tests.reference.eca import eca
-from tests.values import picture
+from tests.values import image
 
 ROOT = Path(__file__).parents[2]
 ROWS = costs.read_rows()
@@ -109,7 +109,7 @@ def test_values_of_the_hybrid_rows(name):
         for i in (0, 1)
     )
     with torch.no_grad():
-        x = picture(*size, grad=False)
+        x = image(*size, grad=False)
         torch.testing.assert_close(gate(x), second(eca(x, first, True), last))
 
 

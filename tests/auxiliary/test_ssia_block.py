@@ -7,7 +7,7 @@ from mmattn.auxiliary import SSIABlock
 from mmattn.auxiliary.ssia import pool
 from mmattn.testing import randomise
 from tests.reference.ssia import ssia
-from tests.values import picture
+from tests.values import image
 
 SIZES = ((4, 5), (3, 2))
 OPTIONS = {
@@ -31,8 +31,8 @@ def block(seed=0, **options):
 @pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
 def test_values_and_gradients_are_those_of_the_equations(options, resized, training):
     net = block(**options).train(training)
-    low = picture(3, 6, *((7, 4) if resized else SIZES[0]))
-    high = picture(3, 7, *((2, 5) if resized else SIZES[1]), seed=2)
+    low = image(3, 6, *((7, 4) if resized else SIZES[0]))
+    high = image(3, 7, *((2, 5) if resized else SIZES[1]), seed=2)
     params = {key: value.detach().clone() for key, value in net.state_dict().items()}
     names = [name for name, _ in net.named_parameters()]
     for name in names:
@@ -44,7 +44,7 @@ def test_values_and_gradients_are_those_of_the_equations(options, resized, train
 
     found = torch.stack(list(net(low, high).values()))
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
-    weight = picture(*found.shape, seed=3, grad=False)
+    weight = image(*found.shape, seed=3, grad=False)
     leaves = [low, *net.parameters()]
     got = torch.autograd.grad((found * weight).sum(), leaves)
     want = torch.autograd.grad((expected * weight).sum(), [low, *(params[n] for n in names)])
@@ -67,11 +67,11 @@ def test_a_regression_worked_out_by_hand():
 
 def test_the_gradient_stops_on_the_signal_side_only():
     net = block()
-    low, high = picture(3, 6, *SIZES[0]), picture(3, 7, *SIZES[1], seed=2)
+    low, high = image(3, 6, *SIZES[0]), image(3, 7, *SIZES[1], seed=2)
     sum(net(low, high).values()).backward()
     assert high.grad is None
     assert low.grad.abs().min() > 0
-    same = picture(3, 6, 4, 5, seed=3)  # identity scheme: one map on both sides
+    same = image(3, 6, 4, 5, seed=3)  # identity scheme: one map on both sides
     net = randomise(SSIABlock(6, (4, 5), 6, (3, 2), hidden=5).double())
     sum(net(same, same).values()).backward()
     apart = same.detach().clone().requires_grad_()
@@ -104,7 +104,7 @@ def test_parameters_on_resnet_50():
 
 def test_constant_maps_give_zero_and_no_nan():
     net = block()
-    low = picture(3, 6, *SIZES[0])
+    low = image(3, 6, *SIZES[0])
     losses = net(low, torch.full((3, 7, 3, 2), 0.3, dtype=torch.float64))
     assert [v.item() for v in losses.values()] == [0.0, 0.0]
     sum(losses.values()).backward()
@@ -115,8 +115,8 @@ def test_constant_maps_give_zero_and_no_nan():
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_autocast_changes_nothing_but_the_maps(dtype):
     net = block().float().eval()
-    low = (300 * picture(3, 6, *SIZES[0])).to(dtype)
-    high = (3e4 + 3e3 * picture(3, 7, *SIZES[1], seed=2)).to(dtype)  # float16 sums overflow
+    low = (300 * image(3, 6, *SIZES[0])).to(dtype)
+    high = (3e4 + 3e3 * image(3, 7, *SIZES[1], seed=2)).to(dtype)  # float16 sums overflow
     with torch.autocast('cpu', dtype=torch.bfloat16):
         found = net(low, high)
     expected = net.double()(low.double(), high.double())
@@ -159,9 +159,9 @@ def test_bad_options(options, error, words):
         SSIABlock(**GOOD, **options)
 
 
-def test_one_picture():
+def test_one_image():
     low, high = torch.randn(1, 6, 4, 5), torch.randn(1, 7, 3, 2)
-    with pytest.raises(ValueError, match="SSIA's predictor cannot train on one picture with norm"):
+    with pytest.raises(ValueError, match="SSIA's predictor cannot train on one image with norm"):
         SSIABlock(**GOOD)(low, high)
     assert all(v > 0 for v in SSIABlock(**GOOD, norm='LN')(low, high).values())
     assert all(v > 0 for v in SSIABlock(**GOOD).eval()(low, high).values())

@@ -31,7 +31,7 @@ def config(name):
 
 
 def detection_batch(model, sizes, seed=0):
-    """Pictures of the given sizes with a box each, through the model's own preprocessor."""
+    """Images of the given sizes with a box each, through the model's own preprocessor."""
     structures = pytest.importorskip('mmdet.structures')
     from mmengine.structures import InstanceData
 
@@ -70,7 +70,7 @@ def detector():
 
 
 @pytest.mark.parametrize('sizes', [((64, 96), (50, 40)), ((33, 47),) * 2], ids=['odd', 'odder'])
-def test_a_detector_with_pictures_of_any_size(detector, sizes):
+def test_a_detector_with_images_of_any_size(detector, sizes):
     model, plain = detector
     data = detection_batch(model, sizes)
     torch.manual_seed(1)  # the samplers draw

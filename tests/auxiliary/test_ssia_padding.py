@@ -8,7 +8,7 @@ from mmengine.structures import BaseDataElement
 from mmattn.auxiliary import SSIABlock
 from mmattn.auxiliary.ssia import pool
 from mmattn.auxiliary.taps import _covered, image_sizes, watch
-from tests.values import picture, randomise
+from tests.values import image, randomise
 
 from .models import TOY, build
 from .test_ssia_hosts import detection_batch, detector  # noqa: F401 (a fixture)
@@ -18,7 +18,7 @@ SIZES = [(5, 4), (3, 6), (1, 1)]  # on maps of 5 x 6
 
 def padded(channels=3, seed=1):
     """Maps of 5 x 6, of which only some are image, and the same images alone."""
-    maps = picture(3, channels, 5, 6, seed=seed, grad=False)
+    maps = image(3, channels, 5, 6, seed=seed, grad=False)
     return maps, [m[None, :, :h, :w].clone() for m, (h, w) in zip(maps, SIZES)]
 
 
@@ -43,9 +43,9 @@ def test_losses_are_those_of_the_images_alone(resize_input):
     expected = [net.losses(pool(x), pool(y)) for x, y in zip(lows, highs)]
     for noise in (0, 1e3):
         for x in (low.data, high):
-            for image, (h, w) in zip(x, SIZES):
-                image[:, h:] += noise
-                image[:, :, w:] += noise
+            for one, (h, w) in zip(x, SIZES):
+                one[:, h:] += noise
+                one[:, :, w:] += noise
         found = net.losses(pool(low, SIZES), pool(high, SIZES))
         for name, value in found.items():
             mean = torch.stack([losses[name] for losses in expected]).mean()

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 from .models import OPTIONS, TOY, batch, build
 
 
-class Pictures(Dataset):
+class Images(Dataset):
     metainfo = dict(classes=list('abcde'))
 
     def __init__(self):
@@ -36,7 +36,7 @@ def train(work_dir, steps, resume=False, hooks=(), model=None, name='a'):
         train_dataloader=dict(
             batch_size=4,
             num_workers=0,
-            dataset=Pictures(),
+            dataset=Images(),
             collate_fn=dict(type='default_collate'),
             sampler=dict(type='DefaultSampler', shuffle=False),
         ),

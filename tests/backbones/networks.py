@@ -83,14 +83,14 @@ def distance(outs, expected) -> float:
     return max(((a - b).norm() / b.norm()).item() for a, b in zip(outs, expected))
 
 
-def picture(batch=2, size=(48, 64), seed=1):
+def image(batch=2, size=(48, 64), seed=1):
     return torch.randn(batch, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
 def run(net: nn.Module, training: bool = False, x=None) -> tuple:
     """The outputs in one mode (``train()`` of some hosts returns nothing)."""
     net.train(training)
-    return net(picture() if x is None else x)
+    return net(image() if x is None else x)
 
 
 def loss(outs):

@@ -20,10 +20,10 @@ from tests.backbones.networks import (
     distance,
     gate,
     gates,
+    image,
     loss,
     missing_keys,
     pair,
-    picture,
     run,
     shake,
 )
@@ -38,7 +38,7 @@ SSD_NECK = dict(
     level_paddings=(1, 1, 0, 0),
 )
 
-# host: options, modules a gate goes behind, convolutions to exchange (None: it has none to speak
+# host: options, modules a gate goes after, convolutions to exchange (None: it has none to speak
 # of), a prefix that frozen_stages=1 freezes
 HOSTS = {
     'SSDVGG': (dict(depth=16), r'features\.(3|8)', r'features\.(0|31)', None),
@@ -84,7 +84,7 @@ def rules(host, cfg, init='identity'):
 
 def feed(host, batch=2):
     if host not in NECKS:
-        return picture(batch)
+        return image(batch)
     sizes = [(16, 38, 40), (32, 19, 20)] if host == 'SSDNeck' else MAPS
     generator = torch.Generator().manual_seed(1)
     return tuple(torch.randn(batch, *size, generator=generator) for size in sizes)
@@ -190,8 +190,8 @@ def traceable():
 def test_trace():
     model = traceable().eval()
     with torch.no_grad():
-        outs = model(picture())
-        assert distance(torch.jit.trace(model, picture())(picture()), outs) < 1e-5
+        outs = model(image())
+        assert distance(torch.jit.trace(model, image())(image()), outs) < 1e-5
 
 
 @pytest.mark.skipif(HOOKS_BREAK_GRAPHS, reason='torch 2.1 captures no hook made by partial')
@@ -199,7 +199,7 @@ def test_whole_graph_is_captured():
     model = traceable().eval()
     with torch.no_grad():
         compiled = torch.compile(model, backend='eager', fullgraph=True)
-        assert distance(compiled(picture()), model(picture())) < 1e-5
+        assert distance(compiled(image()), model(image())) < 1e-5
 
 
 @pytest.mark.parametrize('name', gates())
@@ -244,7 +244,7 @@ def test_identity_start_at_stock_width(host, options, name):
     pair(plain, ours)
     torch.manual_seed(2)
     sizes = [(256, 32, 40), (512, 16, 20), (1024, 8, 10), (2048, 4, 5)]
-    x = tuple(torch.randn(2, *s) for s in sizes) if host in NECKS else picture(size=(96, 128))
+    x = tuple(torch.randn(2, *s) for s in sizes) if host in NECKS else image(size=(96, 128))
     with torch.no_grad():
         for mode in (False, True):
             torch.manual_seed(4)
@@ -278,7 +278,7 @@ class Flat(nn.Module):
 
 
 class FixedSize(nn.Module):
-    """A network that takes 32 x 32 pictures only, and gives one map."""
+    """A network that takes 32 x 32 images only, and gives one map."""
 
     def __init__(self):
         super().__init__()
@@ -316,14 +316,14 @@ def test_a_gate_behind_a_module_is_seen_by_what_follows():
     ours = attend('SSDVGG', attention, depth=16).eval()
     pair(plain, ours)
     with torch.no_grad():
-        x, expected = picture(), []
+        x, expected = image(), []
         for i, layer in enumerate(plain.features):
             x = layer(x)
             if i in (3, 22):
                 x = 2 * x + 1
             if i in (22, 34):
                 expected.append(x)
-        for out, value in zip(ours(picture()), expected):
+        for out, value in zip(ours(image()), expected):
             torch.testing.assert_close(out, value)
     assert set(ours.attend) == {'features_3_twice', 'features_22_twice'}
     assert [g.in_channels for g in ours.attend.values()] == [64, 512]
@@ -336,7 +336,7 @@ def test_several_gates_run_in_the_order_of_the_rules():
     pair(plain, ours)
     with torch.no_grad():
         expected = ours.attend['level0_se'](2 * run(plain)[0] + 1)
-        torch.testing.assert_close(ours(picture())[0], expected)
+        torch.testing.assert_close(ours(image())[0], expected)
     twice = attend('ResNet', [dict(gate=gate())] * 2, depth=18, base_channels=8)
     assert set(twice.attend) == {f'level{i}_se{n}' for i in range(4) for n in ('', '_2')}
 

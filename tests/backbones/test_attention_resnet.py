@@ -23,10 +23,10 @@ from tests.backbones.networks import (
     distance,
     gate,
     gates,
+    image,
     loss,
     missing_keys,
     pair,
-    picture,
     run,
     shake,
 )
@@ -128,7 +128,7 @@ def by_hand(model, x, position):
 def test_a_gate_acts_where_its_position_says(depth, position, training):
     model = shake(net(depth, norm_eval=False, attention=[rule(position, 'Double')]))
     model.train(training)
-    x = picture()
+    x = image()
     for out, expected in zip(model(x), by_hand(model, x, position)):
         torch.testing.assert_close(out, expected, rtol=1e-4, atol=1e-4)
 
@@ -141,14 +141,14 @@ def test_several_gates_at_one_position_run_in_their_order():
     assert block.after_conv3_plugin_names == ['twice', 'twice_2']
     assert [block.twice.factor, block.twice_2.factor] == [2.0, 5.0]
     assert block.forward_plugin(torch.ones(1), block.after_conv3_plugin_names).item() == 16.0
-    assert distance(models[0](picture()), models[1](picture())) > 1e-3  # 5(2x+1)+1 != 2(5x+1)+1
+    assert distance(models[0](image()), models[1](image())) > 1e-3  # 5(2x+1)+1 != 2(5x+1)+1
 
 
 @pytest.mark.parametrize('position', ['after_conv1', 'before_norm2', 'after_conv2', 'after_add'])
 def test_order_in_basic_blocks(position):
     rules = [rule(position, 'Double', factor=2.0), rule(position, 'Double', factor=5.0)]
     models = [shake(net(18, attention=r)).eval() for r in (rules, rules[::-1])]
-    assert distance(models[0](picture()), models[1](picture())) > 1e-3
+    assert distance(models[0](image()), models[1](image())) > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_torchvision_checkpoint(depth, tmp_path):
         if not key.startswith('fc.'):
             torch.testing.assert_close(state[key], value, rtol=0, atol=0)
     expected = source.eval()
-    x = picture(size=(64, 64))
+    x = image(size=(64, 64))
     with torch.no_grad():
         y = expected.maxpool(expected.relu(expected.bn1(expected.conv1(x))))
         outs = []
@@ -402,7 +402,7 @@ def test_frozen_stages_and_norm_eval_spare_what_is_new(depth):
             is_new = 'cbam' in name or '.norm' in name
             assert module.training == is_new, name
     before = model.layer1[0].cbam.spatial[1].running_mean.clone()
-    model(picture())
+    model(image())
     assert not torch.equal(model.layer1[0].cbam.spatial[1].running_mean, before)
     assert not any(module.training for module in model.eval().modules())
 
@@ -476,7 +476,7 @@ def test_identity_start_at_stock_width(name, depth, kind):
     pair(host, ours)
     with torch.no_grad():
         for mode in (False, True):
-            x = picture(size=(128, 160))
+            x = image(size=(128, 160))
             assert distance(run(ours, mode, x), run(host, mode, x)) < 1e-5
 
 
@@ -528,12 +528,12 @@ def test_identity_start_learns(name):
     gammas = [key for key in new if key.endswith('gamma')]
     assert gammas
     optimizer = torch.optim.SGD(new.values(), lr=1e-2)
-    loss(ours(picture())).backward()
+    loss(ours(image())).backward()
     assert all(new[key].grad.abs() > 0 for key in gammas)
     torch.nn.utils.clip_grad_norm_(new.values(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    loss(ours(picture())).backward()
+    loss(ours(image())).backward()
     asleep = {key for key, p in new.items() if not p.grad.abs().max() > 0}
     assert {key for key in asleep if not key.endswith(NO_GRADIENT.get(name, ()))} == set()
 
@@ -548,7 +548,7 @@ def test_checkpointing_changes_nothing(depth):
     grads = []
     for with_cp in (False, True):
         model = shake(net(depth, with_cp=with_cp, attention=rules, conv2=AW, **SHORT)).train()
-        x = picture().requires_grad_()
+        x = image().requires_grad_()
         outs = model(x)
         loss(outs).backward()
         grads.append([x.grad, *(p.grad for p in model.parameters())])
@@ -566,7 +566,7 @@ def everywhere(request):
 
 
 def test_copy_and_pickle(everywhere):
-    outs = everywhere(picture())
+    outs = everywhere(image())
     file = io.BytesIO()
     torch.save(everywhere, file)
     file.seek(0)
@@ -576,26 +576,26 @@ def test_copy_and_pickle(everywhere):
         torch.load(file, weights_only=False),
     ]
     for model in copies:
-        assert distance(model(picture()), outs) == 0
+        assert distance(model(image()), outs) == 0
         with torch.no_grad():
             for parameter in model.added_parameters().values():
                 parameter.add_(0.5)  # must change the copy only, and must change it
-        assert distance(model(picture()), outs) > 1e-6
-    assert distance(everywhere(picture()), outs) == 0
+        assert distance(model(image()), outs) > 1e-6
+    assert distance(everywhere(image()), outs) == 0
 
 
 def test_every_gate_of_a_copy_runs(everywhere):
     """A hook that still held the original's gate would run that one."""
     model = copy.deepcopy(everywhere).train()
-    loss(model(picture())).backward()
+    loss(model(image())).backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     assert all(p.grad is None for p in everywhere.parameters())
 
 
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 def test_trace(everywhere):
-    traced = torch.jit.trace(everywhere, picture())
-    other = picture(batch=3, size=(96, 64), seed=5)
+    traced = torch.jit.trace(everywhere, image())
+    other = image(batch=3, size=(96, 64), seed=5)
     with torch.no_grad():
         assert distance(traced(other), everywhere(other)) < 1e-5
 
@@ -609,21 +609,21 @@ def test_whole_graph_is_captured(depth):
     model = shake(net(depth, attention=rules, **stages)).eval()
     compiled = torch.compile(model, backend='eager', fullgraph=True)
     with torch.no_grad():
-        assert distance(compiled(picture()), model(picture())) < 1e-5
+        assert distance(compiled(image()), model(image())) < 1e-5
 
 
 def test_exchanged_norms_keep_the_gates(everywhere):
     """sync_bn replaces norm modules: a gate hooked to one would silently stop to run."""
-    outs = everywhere(picture())
+    outs = everywhere(image())
     synced = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(everywhere))
     synced.train(everywhere.training)  # torch 2.1 does not hand the mode on
     assert any(isinstance(module, nn.SyncBatchNorm) for module in synced.modules())
-    assert distance(synced(picture()), outs) < 1e-5
+    assert distance(synced(image()), outs) < 1e-5
 
 
 def test_every_parameter_gets_a_gradient(everywhere):
     everywhere.train()
-    loss(everywhere(picture())).backward()
+    loss(everywhere(image())).backward()
     assert [key for key, p in everywhere.named_parameters() if p.grad is None] == []
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from mmattn.convs import AWConv2d
 from mmattn.layers import CBAM, SE
-from tests.backbones.networks import distance, pair, picture, run
+from tests.backbones.networks import distance, image, pair, run
 
 ROOT = Path(__file__).parents[2] / 'configs'
 SSD = sorted(path.stem for path in (ROOT / 'ssd').glob('*.py'))
@@ -119,7 +119,7 @@ def test_identity_start_on_the_stock_config(name):
         cfg.init_cfg = None
     ours, host = map(MODELS.build, cfgs)
     assert len(pair(host, ours)) > 0
-    x = picture(size=(300, 300) if name.startswith('ssd') else (128, 160))
+    x = image(size=(300, 300) if name.startswith('ssd') else (128, 160))
     with torch.no_grad():
         for mode in (False, True):
             assert distance(run(ours, mode, x), run(host, mode, x)) < 1e-5
@@ -138,11 +138,11 @@ def test_ssd_computes_a_loss_and_predicts(name):
             bboxes=torch.tensor([[30.0, 40.0, 200.0, 220.0]]), labels=torch.tensor([7])
         ),
     )
-    pictures = torch.randn(2, 3, 300, 300) * 50
-    losses = model.train().loss(pictures, [sample, sample.clone()])
+    images = torch.randn(2, 3, 300, 300) * 50
+    losses = model.train().loss(images, [sample, sample.clone()])
     sum(sum(value) for value in losses.values()).backward()
     assert [key for key, p in model.named_parameters() if p.grad is None] == []
     model.eval()
     with torch.no_grad():
-        found = model.predict(pictures[:1], [sample])[0].pred_instances
+        found = model.predict(images[:1], [sample])[0].pred_instances
     assert found.bboxes.shape[1] == 4 and found.scores.isfinite().all()

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mmattn.backbones import Attend
 from mmattn.convs import AWConv2d
-from tests.backbones.networks import build, distance, gate, loss, pair, picture, run, shake
+from tests.backbones.networks import build, distance, gate, image, loss, pair, run, shake
 
 AW = dict(type='mmattn.AWConv2d')
 AW_IDENTITY = dict(AW, init='identity')
@@ -207,7 +207,7 @@ def test_adaptive_padding_is_kept(size):
     assert {m.stride for m in kinds} == {(1, 1), (2, 2)} and all(m.groups > 1 for m in kinds)
     pair(host, ours)
     with torch.no_grad():
-        x = picture(size=size)
+        x = image(size=size)
         assert distance(run(ours, x=x), run(host, x=x)) < 1e-6
 
 

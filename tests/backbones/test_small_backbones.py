@@ -124,7 +124,7 @@ def test_mobilenet_checkpointing_changes_nothing():
 
 
 def test_wide_resnet_values():
-    """One block by hand; its shortcut starts behind the first ReLU."""
+    """One block by hand; its shortcut starts after the first ReLU."""
     torch.manual_seed(0)
     net = WideResNet(depth=10, widen_factor=1, out_indices=(0, 1, 2)).eval()
     x = torch.randn(2, 3, 8, 12)

@@ -1,4 +1,4 @@
-"""SSD300 with attention learns eight real pictures by heart (VOC mAP, COCO AP50)."""
+"""SSD300 with attention overfits eight real images (VOC mAP, COCO AP50)."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from torch import nn
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get('MMATTN_SHARED_DATA', ROOT.parent / 'shared' / 'data'))
-PICTURES = 8
+IMAGES = 8
 SHRINK = 8  # a CPU cannot train the whole VGG16 in minutes
 STEPS = 150
 
@@ -65,9 +65,9 @@ def thin(cfg):
 
 
 def pipeline(training):
-    """300 x 300 without chance: the pictures are the same in every step.
+    """300 x 300 without chance: the images are the same in every step.
 
-    In a test the boxes come after the resize: the metric compares in the picture's own pixels.
+    In a test the boxes come after the resize: the metric compares in the image's own pixels.
     """
     boxes = dict(type='LoadAnnotations', with_bbox=True)
     resize = dict(type='Resize', scale=(300, 300), keep_ratio=False)
@@ -87,15 +87,15 @@ def voc():
         data_root=f'{DATA}/voc_mini/',
         ann_file='VOC2007/ImageSets/Main/trainval.txt',
         data_prefix=dict(sub_data_root='VOC2007/'),
-        indices=PICTURES,
+        indices=IMAGES,
     ), dict(type='VOCMetric', metric='mAP', eval_mode='area')
 
 
 def coco(tmp_path):
-    """The metric counts every picture of its file, so the file holds the eight only."""
+    """The metric counts every image of its file, so the file holds the eight only."""
     full = json.loads((DATA / 'coco_mini/annotations/instances_train2017.json').read_text())
     known = {box['image_id'] for box in full['annotations']}
-    full['images'] = [image for image in full['images'] if image['id'] in known][:PICTURES]
+    full['images'] = [image for image in full['images'] if image['id'] in known][:IMAGES]
     chosen = {image['id'] for image in full['images']}
     full['annotations'] = [box for box in full['annotations'] if box['image_id'] in chosen]
     ann_file = tmp_path / 'eight.json'
@@ -108,14 +108,14 @@ def coco(tmp_path):
 
 
 def learn(name, dataset, metric, work_dir):
-    """Train on the eight pictures and evaluate on them."""
+    """Train on the eight images and evaluate on them."""
     cfg = Config.fromfile(ROOT / f'configs/ssd/{name}.py')
     thin(cfg)
 
     def loader(training):
         sampler = 'InfiniteSampler' if training else 'DefaultSampler'
         return dict(
-            batch_size=PICTURES,
+            batch_size=IMAGES,
             num_workers=0,
             persistent_workers=False,
             sampler=dict(type=sampler, shuffle=training),

@@ -16,7 +16,7 @@ from mmattn.backbones import TDConvNeXt
 from mmattn.backbones.td_convnext import PRESETS, TDConvNeXtBlock
 from tests.backbones.top_down_cases import count_gmacs, count_parameters, gradients, make_block
 from tests.reference import tdam
-from tests.values import check_values, picture
+from tests.values import check_values, image
 
 ARCH = dict(depths=[1, 1, 2, 1], channels=[8, 8, 16, 16])
 MAPS = dict(out_indices=[0, 1, 2, 3], gap_before_final_norm=False)
@@ -53,7 +53,7 @@ def test_block_values(distance, options, linear):
             }
         return tdam.convnext_block(v, p, options.get('steps', 2), distance)
 
-    check_values(block, reference, (picture(2, 4, 3, 4),), training=False)
+    check_values(block, reference, (image(2, 4, 3, 4),), training=False)
 
 
 class _NoInit(torch.overrides.TorchFunctionMode):

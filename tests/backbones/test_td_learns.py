@@ -1,4 +1,4 @@
-"""Faster R-CNN with TDResNet-18: the digit scenes, and eight pictures of COCO by heart."""
+"""Faster R-CNN with TDResNet-18: the digit scenes, and eight images of COCO, overfitted."""
 
 import json
 import os
@@ -62,7 +62,7 @@ def test_digit_scenes(tmp_path):
     not (DATA / 'coco_mini').is_dir(),
     reason=f'needs coco_mini in {DATA} (set MMATTN_SHARED_DATA)',
 )
-def test_eight_pictures_of_coco(tmp_path):
+def test_eight_images_of_coco(tmp_path):
     full = json.loads((DATA / 'coco_mini/annotations/instances_train2017.json').read_text())
     boxes = {}
     for box in full['annotations']:
@@ -70,7 +70,7 @@ def test_eight_pictures_of_coco(tmp_path):
     images = [
         image
         for image in full['images']
-        # a network from scratch learns large things by heart, not specks
+        # a network from scratch overfits large things, not specks
         if image['id'] in boxes
         and all(min(box['bbox'][2:]) > 0.08 * image['width'] for box in boxes[image['id']])
     ][:8]

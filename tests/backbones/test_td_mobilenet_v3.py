@@ -14,7 +14,7 @@ from mmattn.backbones.td_mobilenet_v3 import TDInvertedResidual
 from tests.backbones.networks import shake
 from tests.backbones.top_down_cases import count_parameters, gradients, make_block
 from tests.reference import tdam
-from tests.values import check_values, picture
+from tests.values import check_values, image
 
 
 def net(arch='small_050', seed=0, **options):
@@ -36,7 +36,7 @@ def test_block_values(options, training):
     def reference(v, p):
         return tdam.inverted_residual(v, p, training, options.get('steps', 2), 1, 1e-5)
 
-    check_values(block, reference, (picture(2, 4, 3, 4),), training)
+    check_values(block, reference, (image(2, 4, 3, 4),), training)
 
 
 def test_counts():

@@ -23,7 +23,7 @@ from tests.backbones.top_down_cases import (
     make_block,
 )
 from tests.reference import tdam
-from tests.values import check_values, picture
+from tests.values import check_values, image
 
 
 def net(depth=18, base_channels=8, seed=0, **options):
@@ -83,7 +83,7 @@ def test_bottleneck_values(distance, options, training):
         layout = (1, stride, 1), (0, 1, 0)
         return tdam.residual_block(v, p, training, steps, distance, *layout, operation)
 
-    check_values(block, reference, (picture(2, 4, 3, 4),), training)
+    check_values(block, reference, (image(2, 4, 3, 4),), training)
 
 
 @pytest.mark.parametrize('training', [True, False])
@@ -112,7 +112,7 @@ def test_basic_block_values(distance, options, training):
         steps, layout = options.get('steps', 2), ((stride, 1), (1, 1))
         return tdam.residual_block(v, p, training, steps, distance, *layout, 'channel-spatial')
 
-    check_values(block, reference, (picture(2, 4, 3, 4),), training)
+    check_values(block, reference, (image(2, 4, 3, 4),), training)
 
 
 def test_an_early_top_is_not_computed_where_its_mean_is_enough():

@@ -27,7 +27,7 @@ def expected_output(conv, x):
     heads = reference.self_attention(q, k, v, conv.num_heads, conv.rel_h, conv.rel_w)
     attended = conv.mix(heads)
     weight, bias = conv.weight, conv.bias
-    if conv.branch is not None:  # scaled weights, picture by picture
+    if conv.branch is not None:  # scaled weights, image by image
         attn = conv.branch(x)
         convolved = torch.cat(
             [

@@ -16,7 +16,7 @@ CASES = {
     '3x3': (dict(in_channels=3, out_channels=4, kernel_size=3, padding=1), (2, 3, 5, 4)),
     '1x1': (dict(in_channels=4, out_channels=6, kernel_size=1), (3, 4, 3, 2)),
     '1x1 stride 2': (dict(in_channels=4, out_channels=6, kernel_size=1, stride=2), (2, 4, 5, 4)),
-    'one picture': (dict(in_channels=3, out_channels=4, kernel_size=3), (1, 3, 6, 5)),
+    'one image': (dict(in_channels=3, out_channels=4, kernel_size=3), (1, 3, 6, 5)),
     'stride': (
         dict(in_channels=3, out_channels=4, kernel_size=3, stride=2, padding=1),
         (2, 3, 7, 6),
@@ -283,7 +283,7 @@ def test_attention_is_inspectable(case):
     torch.testing.assert_close(expanded, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_one_by_one_makes_no_weights_per_picture(monkeypatch):
+def test_one_by_one_makes_no_weights_per_image(monkeypatch):
     """A 1x1 kernel is a gate on the output: the convolution sees the shared weight only."""
     seen = []
     conv2d = torch.nn.functional.conv2d
@@ -348,7 +348,7 @@ def test_identity_starts_as_the_plain_conv_and_learns():
 
 
 def test_gradcheck():
-    for case in ('1x1', '3x3', 'one picture', 'r_c1'):
+    for case in ('1x1', '3x3', 'one image', 'r_c1'):
         options, _ = CASES[case]
         conv = make(options).eval()
         for num in (1, 2):
@@ -397,7 +397,7 @@ def test_other_norms(norm):
 def test_bn_needs_two_values():
     conv = AWConv2d(4, 8, 1)
     x = torch.randn(1, 4, 6, 6)
-    with pytest.raises(ValueError, match="norm='BN' cannot train on one picture .*'GN'"):
+    with pytest.raises(ValueError, match="norm='BN' cannot train on one image .*'GN'"):
         conv(x)
     conv.eval()(x)
     AWConv2d(4, 8, 3)(x)  # nine values a channel are enough
@@ -539,7 +539,7 @@ def test_reverted_sync_bn_needs_two_values_too():
 
 @pytest.mark.parametrize('options', [dict(), dict(r_c1=2), dict(groups=2)])
 @pytest.mark.parametrize('kernel_size', [1, 3])
-def test_no_pictures(kernel_size, options):
+def test_no_images(kernel_size, options):
     """A head may see no proposals; a plain convolution takes that."""
     conv = AWConv2d(4, 8, kernel_size, padding=kernel_size // 2, **options).eval()
     assert conv(torch.randn(0, 4, 5, 6)).shape == (0, 8, 5, 6)

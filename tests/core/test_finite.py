@@ -58,7 +58,7 @@ def test_a_loss_that_is_bad_by_itself_is_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(type(runner.model), 'forward', log_of_zero)
     with pytest.raises(
         FloatingPointError,
-        match=r'^loss_log is infinite at step 1 .*every layer gives numbers, so the loss itself',
+        match=r'^loss_log is infinite at step 1 .*every layer gives finite values, so the loss',
     ):
         runner.train()
 

@@ -324,13 +324,13 @@ def _play_localization(path, images, fmt, synsets=None):
         check_labels(found, 2)
     except ValueError as error:
         return f'{path}: {_one_line(error)}'
-    for picture in found.pictures:
-        assert isinstance(picture.label, int)
-        boxes = np.array(picture.boxes_xyxy, float)
-        height, width = picture.size
+    for entry in found.images:
+        assert isinstance(entry.label, int)
+        boxes = np.array(entry.boxes_xyxy, float)
+        height, width = entry.size
         assert boxes.shape[1:] == (4,)
-        assert (boxes >= 0).all() and (boxes[:, 2:] <= (width, height)).all(), picture
-        assert (boxes[:, 2:] > boxes[:, :2]).all(), picture
+        assert (boxes >= 0).all() and (boxes[:, 2:] <= (width, height)).all(), entry
+        assert (boxes[:, 2:] > boxes[:, :2]).all(), entry
     said = '; '.join(f'{p.kind}: {p.key}: {p.detail}' for p in found.problems)
     return f'{path} and {images}: {said}' if said else ''  # as the tool says it
 

@@ -70,8 +70,8 @@ def test_boxes_lie_inside_and_coco_and_voc_agree(digits):
         names = (digits / 'voc/ImageSets/Main' / f'{split}.txt').read_text().split()
         assert len(names) == number
         for image, name in zip(content['images'], names):
-            picture = cv2.imread(str(digits / split / image['file_name']))
-            assert picture.shape == (64, 64, 3)
+            pixels = cv2.imread(str(digits / split / image['file_name']))
+            assert pixels.shape == (64, 64, 3)
             same = (digits / 'voc/JPEGImages' / f'{name}.jpg').read_bytes()
             assert same == (digits / split / image['file_name']).read_bytes()
             boxes = [a for a in content['annotations'] if a['image_id'] == image['id']]
@@ -94,10 +94,10 @@ def test_the_box_is_the_smallest_around_the_ink():
     rng = np.random.default_rng(0)
     scan = np.zeros((8, 8), np.float32)
     scan[2:6, 3:5] = 1  # rows 2..5, columns 3..4 of 8: pixels 10..29 and 15..24 of 40
-    picture = np.full((100, 100, 3), 128, np.float32)
-    x1, y1, x2, y2 = library.draw_digit(rng, picture, scan, (20, 30, 40))
+    image = np.full((100, 100, 3), 128, np.float32)
+    x1, y1, x2, y2 = library.draw_digit(rng, image, scan, (20, 30, 40))
     assert np.abs(np.array([x1, y1, x2, y2]) - [35, 40, 45, 60]).max() <= 2
-    changed = np.abs(picture - 128).max(2) > 30
+    changed = np.abs(image - 128).max(2) > 30
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     assert abs(rows[0] - y1) <= 1 and abs(rows[-1] + 1 - y2) <= 1
     assert abs(columns[0] - x1) <= 1 and abs(columns[-1] + 1 - x2) <= 1
@@ -116,14 +116,14 @@ def test_a_finished_set_is_kept_and_another_option_replaces_it(tmp_path):
     lines = []
     out = tmp_path / 'set'
     make_digits(out, train=3, val=2, size=32, report=lines.append)
-    picture = out / 'train' / '00001.jpg'
-    before = picture.stat().st_mtime_ns
+    image = out / 'train' / '00001.jpg'
+    before = image.stat().st_mtime_ns
     make_digits(out, train=3, val=2, size=32, report=lines.append)
-    assert picture.stat().st_mtime_ns == before
+    assert image.stat().st_mtime_ns == before
     assert 'nothing to do' in lines[-1]
-    picture.unlink()  # a damaged set is not a finished one
+    image.unlink()  # a damaged set is not a finished one
     make_digits(out, train=3, val=2, size=32)
-    assert picture.is_file()
+    assert image.is_file()
     make_digits(out, train=4, val=2, size=32)
     assert len(list((out / 'train').iterdir())) == 4
 

@@ -14,13 +14,13 @@ CLASSES = dict(n01=('train', 10), n02=('train', 5), n03=('val', 10), n04=('test'
 
 
 def write(root, layout):
-    picture = np.zeros((8, 8, 3), np.uint8)
+    image = np.zeros((8, 8, 3), np.uint8)
     rows = dict(train=[], val=[], test=[])
     for name, (split, count) in CLASSES.items():
         folder = root / ('images' if layout == 'lists' else f'{split}/{name}')
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(count):
-            cv2.imwrite(str(folder / f'{name}_{number}.jpg'), picture)
+            cv2.imwrite(str(folder / f'{name}_{number}.jpg'), image)
             rows[split].append((f'{name}_{number}.jpg', name))
     if layout == 'lists':
         for split, lines in rows.items():

@@ -74,7 +74,7 @@ def flat(outputs):
     return [tensor for part in outputs for tensor in flat(part)]
 
 
-def picture(*size):
+def image(*size):
     torch.manual_seed(0)
     return torch.randn(*size, dtype=torch.float64)
 
@@ -84,7 +84,7 @@ def picture(*size):
 def test_backbones(name, channels_last):
     init_default_scope('mmdet')
     net = MODELS.build(dict(BACKBONES[name]))
-    found, wanted, fused = check(net, picture(2, 3, 64, 96), channels_last=channels_last)
+    found, wanted, fused = check(net, image(2, 3, 64, 96), channels_last=channels_last)
     assert len(found) == len(wanted)
     for a, b in zip(found, wanted):
         torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8 * float(b.abs().max()))
@@ -102,7 +102,7 @@ def test_norms_that_must_stay():
     init_default_scope('mmdet')
     assert norms(fuse(MODELS.build(dict(BACKBONES['top-down']))))
     aa = nn.Sequential(AAConv2d(8, 8, 3, padding=1, dk=4, dv=4, num_heads=2), nn.BatchNorm2d(8))
-    found, wanted, fused = check(aa, picture(2, 8, 5, 5))
+    found, wanted, fused = check(aa, image(2, 8, 5, 5))
     torch.testing.assert_close(found, wanted)
     assert len(norms(fused)) == 1
 
@@ -123,7 +123,7 @@ def test_norms_that_must_stay():
     ids=str,
 )
 def test_layers(layer, left):
-    found, wanted, fused = check(layer, picture(2, 4, 7, 6))
+    found, wanted, fused = check(layer, image(2, 4, 7, 6))
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
     assert len(norms(fused)) == left
 
@@ -138,7 +138,7 @@ def test_a_convolution_shared_by_several_norms():
     conv = AWConv2d(4, 4, 3, padding=1, reduction=2)
     net = nn.ModuleList(nn.Sequential(conv, nn.BatchNorm2d(4)) for _ in range(2))
     randomise(net.double()).eval()
-    x = picture(2, 4, 5, 5)
+    x = image(2, 4, 5, 5)
     wanted = [level(x) for level in net]
     assert not torch.allclose(*wanted)
     fuse(net)
@@ -146,15 +146,15 @@ def test_a_convolution_shared_by_several_norms():
         torch.testing.assert_close(level(x), expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize('pictures', [1, 3])
+@pytest.mark.parametrize('images', [1, 3])
 @pytest.mark.parametrize('size', [(3, 4), (9, 8)], ids=['small map', 'large map'])
 @pytest.mark.parametrize(
     'options', [dict(), dict(stride=2), dict(groups=2), dict(r_c1=4)], ids=str
 )
-def test_packed_weights(options, size, pictures):
+def test_packed_weights(options, size, images):
     net = nn.Sequential(AWConv2d(16, 16, 3, padding=1, **options), nn.BatchNorm2d(16))
     for channels_last in (False, True):
-        found, wanted, _ = check(net, picture(pictures, 16, *size), channels_last=channels_last)
+        found, wanted, _ = check(net, image(images, 16, *size), channels_last=channels_last)
         torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
@@ -185,7 +185,7 @@ def test_operators_that_need_contiguous_maps(op):
             return self.layer(self.conv(x), *rest)
 
     net = Net()
-    x = picture(2, 8, 9, 10).float()
+    x = image(2, 8, 9, 10).float()
     with torch.no_grad():
         wanted = net(x)
         torch.testing.assert_close(fuse(net, channels_last=True)(x), wanted, rtol=1e-4, atol=1e-5)
@@ -195,7 +195,7 @@ def test_detector():
     init_default_scope('mmdet')
     cfg = Config.fromfile('configs/demo/faster-rcnn_r18_aw-fpn_350i_digits.py').model
     net = MODELS.build(cfg)
-    x = picture(1, 3, 64, 96)
+    x = image(1, 3, 64, 96)
     randomise(net.double())
     net.eval()
     fused = fuse(copy.deepcopy(net))

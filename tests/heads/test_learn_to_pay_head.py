@@ -9,12 +9,12 @@ from mmpretrain.structures import DataSample
 from mmattn.heads import LearnToPayHead
 from mmattn.testing import randomise
 from tests.reference.learn_to_pay import learn_to_pay_head
-from tests.values import picture
+from tests.values import image
 
 
 def maps(dtype=torch.float32):
     sizes = [(2, 3, 4, 5), (2, 6, 3, 3), (2, 6, 2, 3)]
-    return tuple(picture(*s, seed=i).to(dtype) for i, s in enumerate(sizes))
+    return tuple(image(*s, seed=i).to(dtype) for i, s in enumerate(sizes))
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -64,11 +64,11 @@ def test_trains_and_predicts_in_a_classifier(init):
     )
     model.init_weights()
     assert model.head.classifier.weight.std().item() == pytest.approx(0.01, rel=0.3)
-    pictures = torch.randn(2, 3, 48, 64)
+    images = torch.randn(2, 3, 48, 64)
     samples = [DataSample().set_gt_label(i) for i in range(2)]
-    losses = model(pictures, samples, mode='loss')
+    losses = model(images, samples, mode='loss')
     losses['loss'].backward()
-    predicted = model.eval()(pictures, mode='predict')
+    predicted = model.eval()(images, mode='predict')
     assert predicted[0].pred_score.shape == (5,)
     torch.testing.assert_close(predicted[0].pred_score.sum(), torch.tensor(1.0))
 

@@ -10,7 +10,7 @@ from mmattn.layers import (
     SpatialGate,
 )
 from tests.reference.autoencoder import conv_autoencoder, linear_autoencoder
-from tests.values import check_gate, check_values, picture
+from tests.values import check_gate, check_values, image
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -19,7 +19,7 @@ def test_conv_values(shape, training):
     check_gate(
         lambda init: ConvAutoencoderAttention(3, init=init),
         lambda x, p: conv_autoencoder(x, p, training),
-        picture(1, 3, *shape),
+        image(1, 3, *shape),
         training,
     )
 
@@ -27,7 +27,7 @@ def test_conv_values(shape, training):
 @pytest.mark.parametrize('size', [13, pytest.param(15), pytest.param(30, marks=pytest.mark.slow)])
 def test_conv_values_at_the_sizes_of_the_report(size):
     gate = ConvAutoencoderAttention(2, size)
-    x = picture(1, 2, size, size)
+    x = image(1, 2, size, size)
     check_values(gate, lambda x, p: conv_autoencoder(x, p, True, size), (x,), True)
 
 
@@ -44,7 +44,7 @@ def test_linear_values(columns, training):
     check_gate(
         lambda init: LinearAutoencoderAttention(2, width=5, init=init),
         lambda x, p: linear_autoencoder(x, p, training, 5),
-        picture(1, 2, 3, columns),
+        image(1, 2, 3, columns),
         training,
     )
 

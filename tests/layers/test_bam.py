@@ -4,7 +4,7 @@ from torch import nn
 
 from mmattn.layers import BAM
 from tests.reference.bam import bam
-from tests.values import check_gate, picture
+from tests.values import check_gate, image
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -13,7 +13,7 @@ def test_values(size, training):
     check_gate(
         lambda init: BAM(4, reduction=2, init=init),
         lambda x, p: bam(x, p, training),
-        picture(2, 4, *size),
+        image(2, 4, *size),
         training,
     )
 
@@ -23,10 +23,10 @@ def test_parameters_after_three_stages_of_resnet50():
     assert added == 358_067  # printed as 0.36 M
 
 
-def test_refuses_to_train_on_one_picture():
+def test_refuses_to_train_on_one_image():
     gate = BAM(4, reduction=2)
-    x = picture(1, 4, 3, 3, grad=False).float()
-    with pytest.raises(ValueError, match='BAM cannot train on one picture'):
+    x = image(1, 4, 3, 3, grad=False).float()
+    with pytest.raises(ValueError, match='BAM cannot train on one image'):
         gate(x)
     assert gate.eval()(x).shape == x.shape
     gate.train()

@@ -3,7 +3,7 @@ import torch
 
 from mmattn.layers import CBAM, SpatialGate
 from tests.reference.cbam import cbam, spatial_gate
-from tests.values import check_gate, picture
+from tests.values import check_gate, image
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -21,7 +21,7 @@ def test_values(options, training):
     check_gate(
         lambda init: CBAM(6, reduction=2, init=init, **options),
         lambda x, p: cbam(x, p, training, **options),
-        picture(2, 6, 3, 4),
+        image(2, 6, 3, 4),
         training,
     )
 
@@ -30,7 +30,7 @@ def test_values_without_bias():
     check_gate(
         lambda init: CBAM(4, reduction=2, bias=False, init=init),
         lambda x, p: cbam(x, p, True),
-        picture(2, 4, 2, 3),
+        image(2, 4, 2, 3),
         True,
     )
 
@@ -40,7 +40,7 @@ def test_spatial_gate_values(training):
     check_gate(
         lambda init: SpatialGate(5, init=init),
         lambda x, p: spatial_gate(x, p, training),
-        picture(2, 5, 4, 3),
+        image(2, 5, 4, 3),
         training,
     )
 
@@ -51,7 +51,7 @@ def test_spatial_gate_starts_at_one_half(cls):
     assert gate.spatial[1].weight.item() == 0
     assert gate.spatial[1].momentum == 0.01
     assert cls(4, init='identity').spatial[1].weight.item() == 1
-    x = picture(2, 4, 3, 3, grad=False).float()
+    x = image(2, 4, 3, 3, grad=False).float()
     if cls is SpatialGate:
         torch.testing.assert_close(gate(x), 0.5 * x)
 
@@ -59,7 +59,7 @@ def test_spatial_gate_starts_at_one_half(cls):
 @pytest.mark.parametrize('cls', [CBAM, SpatialGate])
 def test_refuses_to_train_on_one_number(cls):
     gate, x = cls(4), torch.ones(1, 4, 1, 1)
-    with pytest.raises(ValueError, match='cannot train on one picture with a 1x1 map'):
+    with pytest.raises(ValueError, match='cannot train on one image with a 1x1 map'):
         gate(x)
     assert gate(torch.ones(2, 4, 1, 1)).isfinite().all()
     assert gate.eval()(x).isfinite().all()

@@ -9,7 +9,7 @@ from tests.reference.dual_attention import (
     dual_attention,
     position_attention,
 )
-from tests.values import check_gate, check_values, picture
+from tests.values import check_gate, check_values, image
 
 METHODS = {
     'position': (lambda init: PositionAttention(4, reduction=2, init=init), position_attention),
@@ -22,19 +22,19 @@ METHODS = {
 @pytest.mark.parametrize('method', METHODS)
 def test_values(method, training):
     build, reference = METHODS[method]
-    check_gate(build, lambda x, p: reference(x, p, training), picture(2, 4, 3, 4), training)
+    check_gate(build, lambda x, p: reference(x, p, training), image(2, 4, 3, 4), training)
 
 
 @pytest.mark.parametrize('scores', [1, 24, 60, 10**6], ids=['row', 'even', 'uneven', 'whole'])
 def test_blocks_change_no_value(scores, monkeypatch):
     monkeypatch.setattr(_attention, 'MAX_SCORES', scores)
     gate = PositionAttention(4, reduction=2)
-    x = picture(2, 4, 3, 4)
+    x = image(2, 4, 3, 4)
     check_values(gate, lambda x, p: position_attention(x, p, True), (x,), True)
 
 
 def test_blocks_equal_the_plain_form():
-    query, key, value = picture(2, 50, 3), picture(2, 40, 3, seed=2), picture(2, 40, 5, seed=3)
+    query, key, value = image(2, 50, 3), image(2, 40, 3, seed=2), image(2, 40, 5, seed=3)
     plain = _attention.plain_attention(query, key, value, 0.7)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_attention, 'MAX_SCORES', 7 * 80)
@@ -56,7 +56,7 @@ def test_large_maps_need_no_matrix_of_all_pairs(monkeypatch):
 
 @pytest.mark.parametrize('cls', [PositionAttention, DualAttention])
 def test_own_scalars_start(cls):
-    x = picture(1, 4, 3, 3, grad=False).float()
+    x = image(1, 4, 3, 3, grad=False).float()
     torch.testing.assert_close(cls(4)(x), x, rtol=0, atol=0)
     scalars = {k: v for k, v in cls(4, init='identity').named_parameters() if v.ndim == 0}
     expected = {k: 0.0 if k == 'gamma' else 1.0 for k in scalars}
@@ -78,7 +78,7 @@ def test_dissimilar_channels_get_the_weight():
 def test_half_precision_energy_does_not_overflow():
     gate = ChannelAttention(4)
     gate.beta.data.fill_(1)
-    x = 50 * picture(1, 4, 30, 30, grad=False).float()
+    x = 50 * image(1, 4, 30, 30, grad=False).float()
     with torch.autocast('cpu', dtype=torch.float16):
         out = gate(x.half())
     assert torch.isfinite(out).all()

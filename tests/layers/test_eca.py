@@ -3,7 +3,7 @@ import torch
 
 from mmattn.layers import ECA
 from tests.reference.eca import eca, psi
-from tests.values import check_gate, picture
+from tests.values import check_gate, image
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -12,7 +12,7 @@ def test_values(kernel_size, training):
     check_gate(
         lambda init: ECA(6, kernel_size, init=init),
         lambda x, p: eca(x, p, training),
-        picture(2, 6, 3, 4),
+        image(2, 6, 3, 4),
         training,
     )
 

@@ -3,7 +3,7 @@ import torch
 
 from mmattn.layers import FcaNet
 from tests.reference.fcanet import fcanet
-from tests.values import check_gate, check_values, picture
+from tests.values import check_gate, check_values, image
 
 
 @pytest.mark.parametrize(
@@ -12,7 +12,7 @@ from tests.values import check_gate, check_values, picture
     ids=['own size', 'pooled', 'one position', 'twice the grid', 'between multiples of 7'],
 )
 def test_values(size, shape):
-    x = picture(1, 16, *shape)
+    x = image(1, 16, *shape)
     gate = FcaNet(16, size=size, reduction=4)
     check_values(gate, lambda x, p: fcanet(x, p, False, size), (x,), False)
 
@@ -22,14 +22,14 @@ def test_values_two_channels_a_group(training):
     check_gate(
         lambda init: FcaNet(32, reduction=8, init=init),
         lambda x, p: fcanet(x, p, training),
-        picture(2, 32, 7, 7),
+        image(2, 32, 7, 7),
         training,
     )
 
 
 def test_first_group_is_the_mean_times_the_size():
     gate = FcaNet(16)
-    x = picture(1, 16, 7, 7, grad=False).float()
+    x = image(1, 16, 7, 7, grad=False).float()
     torch.testing.assert_close(gate._coefficients(x)[:, 0, 0, 0], 7 * x[:, 0].mean((1, 2)))
 
 

@@ -5,7 +5,7 @@ import torch
 
 from mmattn.layers import GlobalContext
 from tests.reference.global_context import global_context
-from tests.values import check_gate, picture
+from tests.values import check_gate, image
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -13,7 +13,7 @@ def test_values(training):
     check_gate(
         lambda init: GlobalContext(6, reduction=2, init=init),
         lambda x, p: global_context(x, p, training),
-        picture(2, 6, 3, 4),
+        image(2, 6, 3, 4),
         training,
     )
 
@@ -29,7 +29,7 @@ def test_hidden_width_is_exact(channels):
 
 
 def test_starts_as_the_identity():
-    x = picture(2, 8, 3, 3, grad=False).float()
+    x = image(2, 8, 3, 3, grad=False).float()
     torch.testing.assert_close(GlobalContext(8, reduction=2)(x), x, rtol=0, atol=0)
     last = GlobalContext(8, reduction=2, init='identity').block.channel_add_conv[-1]
     assert last.weight.abs().max() > 0

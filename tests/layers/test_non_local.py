@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mmattn.layers import NonLocal
 from mmattn.testing import randomise
 from tests.reference.non_local import non_local
-from tests.values import check_gate, picture
+from tests.values import check_gate, image
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -25,7 +25,7 @@ def test_values(options, training):
     check_gate(
         lambda init: NonLocal(4, init=init, **options),
         lambda x, p: non_local(x, p, training, norm='norm_cfg' in options, **flags),
-        picture(2, 4, 3, 5),
+        image(2, 4, 3, 5),
         training,
     )
 
@@ -36,7 +36,7 @@ def test_same_as_mmcv(use_scale, sub_sample):
     gate = randomise(NonLocal(8, use_scale=use_scale, sub_sample=sub_sample).double())
     host = NonLocal2d(8, use_scale=use_scale, sub_sample=sub_sample).double()
     host.load_state_dict(gate.block.state_dict())
-    x = picture(2, 8, 6, 5)
+    x = image(2, 8, 6, 5)
     torch.testing.assert_close(gate(x), host(x), rtol=1e-6, atol=1e-9)
 
 

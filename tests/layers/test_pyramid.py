@@ -5,7 +5,7 @@ from mmdet.registry import MODELS
 from mmattn.layers import PyramidAttention
 from mmattn.testing import randomise
 from tests.reference.pyramid import pyramid
-from tests.values import check_gate, picture
+from tests.values import check_gate, image
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -14,14 +14,14 @@ def test_values_of_one_map(grid_size, training):
     check_gate(
         lambda init: PyramidAttention(4, grid_size, reduction=2, init=init),
         lambda x, p: pyramid([x], p, training, grid_size),
-        picture(2, 4, 3, 5),
+        image(2, 4, 3, 5),
         training,
     )
 
 
 def test_values_of_several_levels():
     module = randomise(PyramidAttention([3, 2, 4], grid_size=2, reduction=2).double())
-    maps = (picture(1, 3, 5, 6), picture(1, 2, 3, 3), picture(1, 4, 2, 3))
+    maps = (image(1, 3, 5, 6), image(1, 2, 3, 3), image(1, 4, 2, 3))
     out = module(maps)
     assert out[0] is maps[0] and out[1] is maps[1]
     params = dict(module.state_dict())

@@ -4,7 +4,7 @@ from torch import nn
 
 from mmattn.layers import SE
 from tests.reference.se import se
-from tests.values import check_gate, picture
+from tests.values import check_gate, image
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -13,7 +13,7 @@ def test_values(bias, training):
     check_gate(
         lambda init: SE(6, reduction=2, bias=bias, init=init),
         lambda x, p: se(x, p, training),
-        picture(2, 6, 3, 4),
+        image(2, 6, 3, 4),
         training,
     )
 

@@ -7,7 +7,7 @@ import torch
 
 from mmattn.layers.searchlight import OPERATIONS, Searchlight
 from tests.reference import tdam
-from tests.values import check_values, picture
+from tests.values import check_values, image
 
 
 class Pair(torch.nn.Module):
@@ -25,7 +25,7 @@ class Pair(torch.nn.Module):
 @pytest.mark.parametrize('operation', OPERATIONS)
 def test_values(attention, operation):
     used = operation != 'recurrent'  # whether the bottom matters
-    inputs = (picture(2, 4, 5, 6, grad=used), picture(2, 8, 3, 3, seed=4))
+    inputs = (image(2, 4, 5, 6, grad=used), image(2, 8, 3, 3, seed=4))
 
     def reference(bottom, top, p):
         return tdam.searchlight(bottom, top, tdam.part(p, 'searchlight'), operation)

@@ -11,7 +11,7 @@ from mmattn.testing import randomise
 from tests.reference.autoencoder import conv_autoencoder, linear_autoencoder
 from tests.reference.cbam import spatial_gate
 from tests.reference.eca import eca
-from tests.values import check_values, picture
+from tests.values import check_values, image
 
 CONFIGS = Path(__file__).parents[2] / 'configs' / 'attention_resnet'
 HYBRID = [dict(type='mmattn.ECA', kernel_size=3), dict(type='mmattn.SpatialGate')]
@@ -47,7 +47,7 @@ def eca_first(second, training):
 def test_values_of_the_hybrids(kind, training):
     cfg, second, shape = SECOND[kind]
     gate = Sequence(shape[1], [dict(type='mmattn.ECA', kernel_size=3), cfg])
-    check_values(gate, eca_first(second, training), (picture(*shape),), training)
+    check_values(gate, eca_first(second, training), (image(*shape),), training)
 
 
 @pytest.mark.parametrize('config, kind', [('eca-autoencoder', 'conv'), ('eca-spatial', 'spatial')])
@@ -57,11 +57,11 @@ def test_values_of_the_configs(config, kind):
     (rule,) = cfg.model.backbone.attention
     _, second, shape = SECOND[kind]
     gate = MODELS.build(dict(rule.gate, in_channels=shape[1], init='paper'))
-    check_values(gate, eca_first(second, True), (picture(*shape),), True)
+    check_values(gate, eca_first(second, True), (image(*shape),), True)
 
 
 def test_order_matters():
-    x = picture(2, 5, 4, 3, grad=False).float()
+    x = image(2, 5, 4, 3, grad=False).float()
     forward, backward = randomise(Sequence(5, HYBRID)), Sequence(5, HYBRID[::-1])
     backward.gates[0], backward.gates[1] = forward.gates[1], forward.gates[0]
     assert not torch.equal(forward(x), backward(x))

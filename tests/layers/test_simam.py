@@ -3,7 +3,7 @@ import torch
 
 from mmattn.layers import SimAM
 from tests.reference.simam import simam
-from tests.values import check_gate, picture
+from tests.values import check_gate, image
 
 
 @pytest.mark.parametrize('lam', [1e-4, 0.1])
@@ -12,7 +12,7 @@ def test_values(size, lam):
     check_gate(
         lambda init: SimAM(3, lam, init=init),
         lambda x, p: simam(x, p, True, lam),
-        picture(2, 3, *size),
+        image(2, 3, *size),
         True,
     )
 
@@ -22,7 +22,7 @@ def test_has_no_parameters():
 
 
 def test_large_half_precision_values_do_not_overflow():
-    x = 300 * picture(2, 3, 40, 40, grad=False)  # squares beyond 65504
+    x = 300 * image(2, 3, 40, 40, grad=False)  # squares beyond 65504
     torch.testing.assert_close(SimAM(3)(x.half()).double(), SimAM(3)(x), rtol=2e-3, atol=2e-3)
 
 

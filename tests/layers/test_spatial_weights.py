@@ -3,7 +3,7 @@ import torch
 
 from mmattn.layers import SpatialWeights
 from tests.reference.spatial_weights import spatial_weights
-from tests.values import check_gate, picture
+from tests.values import check_gate, image
 
 
 @pytest.mark.parametrize('training', [True, False], ids=['train', 'eval'])
@@ -11,7 +11,7 @@ def test_values(training):
     check_gate(
         lambda init: SpatialWeights(4, init=init),
         lambda x, p: spatial_weights(x, p, training),
-        picture(2, 4, 3, 5),
+        image(2, 4, 3, 5),
         training,
     )
 
@@ -19,7 +19,7 @@ def test_values(training):
 def test_start():
     torch.manual_seed(0)
     gate = SpatialWeights(64)
-    x = picture(2, 64, 5, 5, grad=False).float()
+    x = image(2, 64, 5, 5, grad=False).float()
     weights = gate.weights(x)
     assert weights.shape == (2, 1, 5, 5)
     torch.testing.assert_close(weights, torch.ones_like(weights), rtol=0, atol=0.02)

@@ -8,8 +8,8 @@ from PIL import Image
 SIZES = [(40, 30), (32, 48), (25, 25), (60, 20), (33, 31), (50, 50), (28, 36)]
 
 
-def picture(path, width, height, seed=0, mode='RGB', **options):
-    """Writes one noisy picture with a bright square."""
+def image(path, width, height, seed=0, mode='RGB', **options):
+    """Writes one noisy image with a bright square."""
     rng = np.random.default_rng(seed)
     array = rng.integers(0, 120, (height, width, 3)).astype(np.uint8)
     array[height // 4 : height // 2, width // 4 : width // 2] = 250
@@ -19,7 +19,7 @@ def picture(path, width, height, seed=0, mode='RGB', **options):
 
 
 def boxes_json(root, count=7):
-    """Pictures ``p0.png`` ... and ``boxes.json``; labels 0 to 3 in turn.
+    """Images ``p0.png`` ... and ``boxes.json``; labels 0 to 3 in turn.
 
     Returns:
         ``(images folder, annotation file)``.
@@ -27,7 +27,7 @@ def boxes_json(root, count=7):
     items = []
     for i in range(count):
         width, height = SIZES[i % len(SIZES)]
-        picture(root / 'images' / f'p{i}.png', width, height, i)
+        image(root / 'images' / f'p{i}.png', width, height, i)
         box = [width // 4, height // 4, width // 2, height // 2]
         items.append(dict(file=f'p{i}.png', label=i % 4, width=width, height=height, boxes=[box]))
     path = root / 'boxes.json'

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from mmattn.localization.annotations import detect_format, load_annotations
-from tests.localization.data import boxes_json, picture
+from tests.localization.data import boxes_json, image
 
 XML = """<annotation><folder>val</folder><filename>{name}</filename>
 <size><width>40</width><height>30</height><depth>3</depth></size>{objects}</annotation>"""
@@ -19,14 +19,14 @@ def write(path, text):
     return path
 
 
-def pictures(root, *names, size=(40, 30)):
+def image_files(root, *names, size=(40, 30)):
     for i, name in enumerate(names):
-        picture(root / name, *size, seed=i)
+        image(root / name, *size, seed=i)
     return root
 
 
 def facts(found):
-    return [(p.key, p.label, p.boxes_xyxy, p.size) for p in found.pictures]
+    return [(p.key, p.label, p.boxes_xyxy, p.size) for p in found.images]
 
 
 def xml(name, *objects):
@@ -37,7 +37,7 @@ def xml(name, *objects):
 @pytest.mark.parametrize('nested', [False, True], ids=['flat', 'folder per class'])
 def test_ilsvrc_xml(tmp_path, nested):
     sub = ('n02/', 'n01/') if nested else ('', '')
-    images = pictures(tmp_path / 'val', f'{sub[0]}a.JPEG', f'{sub[1]}b.JPEG')
+    images = image_files(tmp_path / 'val', f'{sub[0]}a.JPEG', f'{sub[1]}b.JPEG')
     boxes = tmp_path / 'xml'
     write(boxes / sub[0] / 'a.xml', xml('a', ('n02', (1, 2, 30, 20)), ('n02', (3, 4, 9, 9))))
     write(boxes / sub[1] / 'b.xml', xml('b', ('n01', (0, 0, 40, 30))))
@@ -49,26 +49,26 @@ def test_ilsvrc_xml(tmp_path, nested):
         ('b', 0, ((0, 0, 40, 30),), (30, 40)),
     ]
     assert found.problems == ()
-    assert found.pictures[0].path.is_file()
+    assert found.images[0].path.is_file()
 
 
 def test_labels_come_from_the_synset_file(tmp_path):
-    images = pictures(tmp_path / 'val', 'a.JPEG')
+    images = image_files(tmp_path / 'val', 'a.JPEG')
     boxes = write(tmp_path / 'xml/a.xml', xml('a', ('n02', (1, 2, 30, 20)))).parent
     with pytest.raises(ValueError, match='name 1 classes and the classifier has 3, .* --synsets'):
         load_annotations(boxes, images, num_classes=3)
     names = write(tmp_path / 'names.txt', 'n00 tench\nn01 goldfish, fish\nn02 shark\n')
     found = load_annotations(boxes, images, synsets=names, num_classes=3)
-    assert found.pictures[0].label == 2
+    assert found.images[0].label == 2
     assert found.classes == ('tench', 'goldfish, fish', 'shark')
     names.rename(tmp_path / 'LOC_synset_mapping.txt')  # found beside the annotations
-    assert load_annotations(boxes, images, num_classes=3).pictures[0].label == 2
+    assert load_annotations(boxes, images, num_classes=3).images[0].label == 2
     with pytest.raises(ValueError, match='synsets: .*nope.txt does not exist'):
         load_annotations(boxes, images, synsets=tmp_path / 'nope.txt')
 
 
 def test_kaggle_csv(tmp_path):
-    images = pictures(tmp_path / 'val', 'a.JPEG', 'b.JPEG', 'c.JPEG')
+    images = image_files(tmp_path / 'val', 'a.JPEG', 'b.JPEG', 'c.JPEG')
     path = write(
         tmp_path / 'LOC_val_solution.csv',
         'ImageId,PredictionString\na,n01 1 2 30 20 n01 5 5 9 9 \nb,n02 0 0 40 30 \nc,n01 1 2 3\n',
@@ -85,7 +85,7 @@ def test_kaggle_csv(tmp_path):
 
 
 def test_wsolevaluation_metadata(tmp_path):
-    images = pictures(tmp_path, 'val2/0/0.jpeg', 'val2/1/0.jpeg', 'train/x.jpeg')
+    images = image_files(tmp_path, 'val2/0/0.jpeg', 'val2/1/0.jpeg', 'train/x.jpeg')
     folder = tmp_path / 'metadata'
     write(folder / 'image_ids.txt', 'val2/0/0.jpeg\nval2/1/0.jpeg\n')
     write(folder / 'class_labels.txt', 'val2/0/0.jpeg,0\nval2/1/0.jpeg,1\n')
@@ -99,7 +99,7 @@ def test_wsolevaluation_metadata(tmp_path):
         ('val2/1/0.jpeg', 1, ((0, 0, 9, 9), (5, 5, 20, 20)), (30, 40)),
     ]
     assert found.problems == ()
-    assert found.pictures[1].path == images / 'val2/1/0.jpeg'
+    assert found.images[1].path == images / 'val2/1/0.jpeg'
     (folder / 'localization.txt').write_text('val2/0/0.jpeg,1,2\n')
     problem = load_annotations(folder, images).problems[0]
     assert 'localization.txt: line 1: must hold image, x0, y0, x1, y1, got ' in problem.detail
@@ -107,7 +107,7 @@ def test_wsolevaluation_metadata(tmp_path):
 
 def test_cub(tmp_path):
     names = ['001.Albatross/a.jpg', '002.Auklet/b.jpg', '002.Auklet/c.jpg']
-    images = pictures(tmp_path / 'images', *names)
+    images = image_files(tmp_path / 'images', *names)
     write(tmp_path / 'images.txt', ''.join(f'{i} {n}\n' for i, n in enumerate(names, 1)))
     write(tmp_path / 'classes.txt', '1 001.Albatross\n2 002.Auklet\n')
     write(tmp_path / 'image_class_labels.txt', '1 1\n2 2\n3 2\n')
@@ -120,15 +120,13 @@ def test_cub(tmp_path):
         (names[0], 0, ((1, 2, 11, 7),), (30, 40)),
         (names[2], 1, ((5, 5, 13, 13),), (30, 40)),
     ]
-    assert found.problems == ()  # pictures of the other split are no mismatch
-    assert [p.key for p in load_annotations(tmp_path, images, split='train').pictures] == names[
-        1:2
-    ]
-    assert len(load_annotations(tmp_path, images, split='all').pictures) == 3
+    assert found.problems == ()  # images of the other split are no mismatch
+    assert [p.key for p in load_annotations(tmp_path, images, split='train').images] == names[1:2]
+    assert len(load_annotations(tmp_path, images, split='all').images) == 3
 
 
 def test_coco(tmp_path):
-    images = pictures(tmp_path / 'val', 'a.jpg', 'b.jpg', 'c.jpg', 'd.jpg')
+    images = image_files(tmp_path / 'val', 'a.jpg', 'b.jpg', 'c.jpg', 'd.jpg')
     found_in = [
         dict(image_id=7, category_id=90, bbox=[1, 2, 10, 5]),
         dict(image_id=7, category_id=90, bbox=[0, 0, 40, 30]),
@@ -220,8 +218,8 @@ def test_mismatches_are_named(tmp_path, change, kind, detail, kept):
     found = load_annotations(*dirty(tmp_path, **change)[::-1])
     problem = next(p for p in found.problems if p.kind == kind)
     assert re.search(detail, problem.detail)
-    assert ('p1.png' in [p.key for p in found.pictures]) == kept
-    for entry in found.pictures:
+    assert ('p1.png' in [p.key for p in found.images]) == kept
+    for entry in found.images:
         height, width = entry.size
         for x0, y0, x1, y1 in entry.boxes_xyxy:
             assert 0 <= x0 < x1 <= width
@@ -231,18 +229,18 @@ def test_mismatches_are_named(tmp_path, change, kind, detail, kept):
 def test_one_pixel_over_the_edge_is_convention_not_error(tmp_path):
     found = load_annotations(*dirty(tmp_path, boxes=[[0, 0, 33, 49]])[::-1])
     assert found.problems == ()
-    assert found.pictures[1].boxes_xyxy == ((0, 0, 32, 48),)
+    assert found.images[1].boxes_xyxy == ((0, 0, 32, 48),)
 
 
 def test_boxes_are_checked_against_the_file_where_no_size_is_given(tmp_path):
-    images = pictures(tmp_path / 'val', 'a.JPEG')
+    images = image_files(tmp_path / 'val', 'a.JPEG')
     path = write(tmp_path / 'x.csv', 'ImageId,PredictionString\na,n01 1 2 300 20\n')
     found = load_annotations(path, images)
     assert found.problem_counts() == {'box outside the image': 1}
 
 
-def test_pictures_without_annotation_and_unknown_classes(tmp_path):
-    images = pictures(tmp_path / 'val', 'a.JPEG', 'b.JPEG')
+def test_images_without_annotation_and_unknown_classes(tmp_path):
+    images = image_files(tmp_path / 'val', 'a.JPEG', 'b.JPEG')
     boxes = write(tmp_path / 'xml/a.xml', xml('a', ('n09', (1, 2, 30, 20)))).parent
     names = write(tmp_path / 'names.txt', 'n00\nn01\n')
     found = load_annotations(boxes, images, synsets=names)
@@ -250,18 +248,18 @@ def test_pictures_without_annotation_and_unknown_classes(tmp_path):
         ('unknown class', 'a'),
         ('image without boxes', 'b.JPEG'),
     ]
-    assert found.pictures == ()
+    assert found.images == ()
 
 
-def test_two_pictures_of_one_name(tmp_path):
-    images = pictures(tmp_path / 'val', 'x/a.JPEG', 'y/a.JPEG')
+def test_two_images_of_one_name(tmp_path):
+    images = image_files(tmp_path / 'val', 'x/a.JPEG', 'y/a.JPEG')
     boxes = write(tmp_path / 'xml/a.xml', xml('a', ('n01', (1, 2, 30, 20)))).parent
     found = load_annotations(boxes, images)
     assert found.problems[0].detail == '2 images have this name: a.JPEG, a.JPEG'
 
 
 def test_broken_xml(tmp_path):
-    images = pictures(tmp_path / 'val', 'a.JPEG')
+    images = image_files(tmp_path / 'val', 'a.JPEG')
     boxes = write(tmp_path / 'xml/a.xml', '<annotation><object>').parent
     found = load_annotations(boxes, images)
     assert found.problems[0].kind == 'unreadable annotation'

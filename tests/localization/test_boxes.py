@@ -228,7 +228,7 @@ def test_wrong_shape():
 @pytest.mark.parametrize('name', RULE_NAMES)
 @settings(max_examples=60, deadline=None)
 @given(maps=MAPS, height=st.integers(1, 40), width=st.integers(1, 40))
-def test_a_box_never_leaves_the_picture(name, maps, height, width):
+def test_a_box_never_leaves_the_image(name, maps, height, width):
     for x0, y0, x1, y1 in boxes_from_maps(maps[None], (height, width), name)[0]:
         assert 0 <= x0 <= x1 <= width
         assert 0 <= y0 <= y1 <= height

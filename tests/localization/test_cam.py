@@ -238,7 +238,7 @@ def test_parts_under_no_grad(target, cut):
         def forward(self, x):
             with torch.no_grad():
                 x = self.net[:cut](x)
-            with torch.no_grad():  # entered anew behind an early target
+            with torch.no_grad():  # entered anew after an early target
                 x = self.net[cut:5](x)
             return self.net[5:](x)
 

@@ -14,7 +14,7 @@ from mmattn.localization.classifiers import (
     load_classifier,
     load_weights,
 )
-from mmattn.localization.pictures import Preprocess
+from mmattn.localization.images import Preprocess
 from tests.localization.nets import gap_net
 
 NETS = 'python:tests.localization.nets:'

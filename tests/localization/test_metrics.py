@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mmattn.localization.metrics import LocalizationMetrics, hit_in_top, judge
-from mmattn.localization.structures import PictureResult
+from mmattn.localization.structures import ImageResult
 from mmattn.localization.sweep import (
     IOU_THRS,
     iou_matrix,
@@ -148,7 +148,7 @@ def test_bits_survive_text():
 
 
 def result(key, label=3, top5=(3, 1, 2, 0, 4), iou=0.6, **more):
-    return PictureResult(key, label, top5, iou, **more)
+    return ImageResult(key, label, top5, iou, **more)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_counted_answers(top5, iou, expected):
 )
 def test_the_shortcut_equals_the_long_way(label, top5, ious, k):
     """Each class has its own map and so its own box with its own IoU."""
-    short = PictureResult('a', label, top5, ious[label])
+    short = ImageResult('a', label, top5, ious[label])
     long = replace(short, class_ious=tuple(ious[c] for c in top5))
     by_rule = any(c == label and ious[c] >= 0.5 for c in top5[:k])
     assert hit_in_top(short, k) == hit_in_top(long, k) == by_rule
@@ -190,7 +190,7 @@ def random_results(count, seed=0):
         top5 = tuple(int(v) for v in rng.permutation(8)[:5])
         label = int(rng.integers(8))
         out.append(result(f'p{i}', label, top5, float(rng.random()), sweep=sweep(levels, truth)))
-    out.append(PictureResult('broken', 1, error='cannot decode'))
+    out.append(ImageResult('broken', 1, error='cannot decode'))
     return out
 
 
@@ -225,7 +225,7 @@ def test_summary_by_hand():
     metrics.update(result('a', sweep=near))
     metrics.update(result('b', top5=(1, 3), iou=0.7, sweep=late))
     metrics.update(result('c', iou=0.1))
-    metrics.update(PictureResult('d', 3, error='cannot decode'))
+    metrics.update(ImageResult('d', 3, error='cannot decode'))
     summary = metrics.summary()
     assert summary['images'] == 3
     assert summary['failed'] == 1
@@ -259,7 +259,7 @@ def test_each_iou_has_its_own_best_threshold():
 def test_intervals_have_the_binomial_width():
     metrics = LocalizationMetrics(step=0.5, replicates=1000)
     for i in range(100):
-        metrics.update(result(f'picture {i}', iou=float(i % 4 == 0)))
+        metrics.update(result(f'image {i}', iou=float(i % 4 == 0)))
     low, high = metrics.summary()['interval_95']['gt_known']
     width = 1.96 * (0.25 * 0.75 / 100) ** 0.5
     assert low == pytest.approx(0.25 - width, abs=0.01)

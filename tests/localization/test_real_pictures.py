@@ -1,4 +1,4 @@
-"""Real ImageNet pictures and a real classifier: the reference figures of the protocol."""
+"""Real ImageNet images and a real classifier: the reference figures of the protocol."""
 
 import os
 from pathlib import Path
@@ -41,7 +41,7 @@ def one_thread():
 def test_reference_figures(tmp_path, parts, cam, rule, known, top1, top5):
     choice = Settings(cam=cam, rule=get_rule(rule), batch_size=8, sweep_step=0)
     classifier, annotations = parts
-    summary = write_results(classifier, annotations.pictures, choice, tmp_path, workers=0)[
+    summary = write_results(classifier, annotations.images, choice, tmp_path, workers=0)[
         0
     ].summary()
     assert summary['images'] == 23

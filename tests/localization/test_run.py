@@ -1,4 +1,4 @@
-"""The run: killed and resumed, sharded, with broken pictures; all end with the same numbers."""
+"""The run: killed and resumed, sharded, with broken images; all end with the same numbers."""
 
 import json
 import os
@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from mmattn.localization import pictures, results
+from mmattn.localization import images, results
 from mmattn.localization import run as running
 from mmattn.localization.annotations import load_annotations
 from mmattn.localization.api import center_baseline, check_labels, evaluate, table
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.classifiers import load_classifier
+from mmattn.localization.images import ImageDataset, collate
 from mmattn.localization.localizer import Localizer, Settings, best_iou
 from mmattn.localization.metrics import LocalizationMetrics
-from mmattn.localization.pictures import PictureDataset, collate
 from mmattn.localization.report import MEANING
 from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, merge_logs, read_log
 from mmattn.localization.run import fix_batches, write_results
-from mmattn.localization.structures import Geometry, Picture, PictureResult
+from mmattn.localization.structures import AnnotatedImage, Geometry, ImageResult
 from mmattn.localization.work_dir import fingerprint
 from tests.localization.data import boxes_json
 from tests.localization.nets import gap_net
@@ -44,9 +44,7 @@ def classifier():
 
 def start(found, work_dir, resume=False, **options):
     settings = Settings(**dict(dict(batch_size=3, sweep_step=0.01), **options))
-    return write_results(
-        classifier(), found.pictures, settings, work_dir, workers=0, resume=resume
-    )
+    return write_results(classifier(), found.images, settings, work_dir, workers=0, resume=resume)
 
 
 def text(work_dir):
@@ -54,18 +52,18 @@ def text(work_dir):
 
 
 def test_a_result_survives_its_line(tmp_path):
-    item = PictureResult('a', 1, (1, 2), 1 / 3, ((0.1, 2, 3, 4),), (0.5,), (((1, 2, 3, 4),),))
+    item = ImageResult('a', 1, (1, 2), 1 / 3, ((0.1, 2, 3, 4),), (0.5,), (((1, 2, 3, 4),),))
     with ResultLog(tmp_path / 'x.jsonl') as log:
         log.append([item])
     assert [r for _, r in read_log(tmp_path / 'x.jsonl')] == [item]
     with pytest.raises(ValueError, match=r"unknown fields \['colour'\]"):
-        PictureResult.from_dict(dict(key='a', label=1, colour='red'))
+        ImageResult.from_dict(dict(key='a', label=1, colour='red'))
 
 
 @pytest.mark.parametrize('cut', [1, 20, 70, 100_000])
 def test_a_cut_last_line_is_dropped_and_repaired(tmp_path, cut):
     path = tmp_path / 'x.jsonl'
-    items = [PictureResult(str(i), i) for i in range(3)]
+    items = [ImageResult(str(i), i) for i in range(3)]
     with ResultLog(path) as log:
         log.append(items)
     lines = path.read_bytes().splitlines(keepends=True)
@@ -83,12 +81,12 @@ def test_a_broken_line_in_the_middle_is_an_error(tmp_path):
         list(read_log(path))
 
 
-def test_logs_merge_in_order_each_picture_once(tmp_path):
+def test_logs_merge_in_order_each_image_once(tmp_path):
     for rank, keys in enumerate(('ca', 'bd')):
         with ResultLog(tmp_path / f'per_image.rank{rank}.jsonl') as log:
-            log.append([PictureResult(k, 0) for k in keys])
+            log.append([ImageResult(k, 0) for k in keys])
     with ResultLog(tmp_path / LOG_NAME) as log:
-        log.append([PictureResult('a', 7)])  # the merged log's line counts, not the part's
+        log.append([ImageResult('a', 7)])  # the merged log's line counts, not the part's
     merged = [(r.key, r.label) for r in merge_logs(tmp_path, 'abcd')]
     assert merged == [('a', 7), ('b', 0), ('c', 0), ('d', 0)]
     assert [p.name for p in tmp_path.iterdir()] == [LOG_NAME]
@@ -145,7 +143,7 @@ def test_resume_does_only_what_is_left(tmp_path, found, monkeypatch):
     log.write_text(''.join(whole.splitlines(keepends=True)[:4]))
     start(found, tmp_path / 'a', resume=True)
     assert log.read_text() == whole
-    assert calls == [3, 3, 2]  # pictures 3 to 5 again, so that the batch is the same
+    assert calls == [3, 3, 2]  # images 3 to 5 again, so that the batch is the same
 
 
 @pytest.mark.parametrize('world', [2, 3])
@@ -186,15 +184,15 @@ def test_results_equal_the_steps_done_by_hand(tmp_path, found):
 
     start(found, tmp_path / 'a')
     net = classifier()
-    dataset = PictureDataset(found.pictures, net.preprocess)
+    dataset = ImageDataset(found.images, net.preprocess)
     for (_, item), index in zip(read_log(tmp_path / 'a' / LOG_NAME), range(11)):
-        picture = found.pictures[index]
+        image = found.images[index]
         _, batch, (geometry,), _ = collate([dataset[index]])
         with ScoreMaps(net.model) as maps:
-            out = maps(net.preprocess.normalize(batch), torch.tensor([picture.label]))
-        boxes = geometry.to_picture(boxes_from_maps(out.maps[:, 0], (32, 32))[0])
-        iou = iou_matrix(boxes, picture.boxes_xyxy).max()
-        assert item.key == picture.key
+            out = maps(net.preprocess.normalize(batch), torch.tensor([image.label]))
+        boxes = geometry.to_image(boxes_from_maps(out.maps[:, 0], (32, 32))[0])
+        iou = iou_matrix(boxes, image.boxes_xyxy).max()
+        assert item.key == image.key
         assert item.iou == pytest.approx(iou, abs=1e-4)
         assert list(item.top5) == out.logits[0].topk(4).indices.tolist()
 
@@ -213,36 +211,36 @@ def test_components_of_pixels(tmp_path, found, monkeypatch):
     assert start(found, tmp_path / 'again')[0].summary()['max_box_acc'] < 1
 
 
-def test_broken_pictures_are_counted_and_the_run_goes_on(tmp_path, found):
+def test_broken_images_are_counted_and_the_run_goes_on(tmp_path, found):
     for index in (0, 5):
-        found.pictures[index].path.write_bytes(b'nothing')
+        found.images[index].path.write_bytes(b'nothing')
     metrics, info = start(found, tmp_path / 'a')
     assert (metrics.images, metrics.failed) == (9, 2)
     assert [k for k, _ in info.failures] == ['p0.png', 'p5.png']
     assert 'cannot decode' in info.failures[0][1]
     assert len(text(tmp_path / 'a').splitlines()) == 11
-    for picture in found.pictures:
-        picture.path.write_bytes(b'nothing')
+    for image in found.images:
+        image.path.write_bytes(b'nothing')
     with pytest.raises(ValueError, match='none of the 11 images can be decoded'):
         start(found, tmp_path / 'b')
 
 
 def test_worker_processes_give_the_same(tmp_path, found):
     settings = Settings(batch_size=3)
-    write_results(classifier(), found.pictures, settings, tmp_path / 'a', workers=0)
-    write_results(classifier(), found.pictures, settings, tmp_path / 'b', workers=2)
+    write_results(classifier(), found.images, settings, tmp_path / 'a', workers=0)
+    write_results(classifier(), found.images, settings, tmp_path / 'b', workers=2)
     assert text(tmp_path / 'a') == text(tmp_path / 'b')
 
 
 def test_other_weights_are_not_resumed(tmp_path, found):
     settings, net = Settings(batch_size=3, sweep_step=0), classifier()
-    write_results(net, found.pictures, settings, tmp_path / 'a', workers=0)
-    write_results(net, found.pictures, settings, tmp_path / 'a', workers=0, resume=True)
+    write_results(net, found.images, settings, tmp_path / 'a', workers=0)
+    write_results(net, found.images, settings, tmp_path / 'a', workers=0, resume=True)
     kept = (tmp_path / 'a/run.json').read_text()
     with torch.no_grad():
         net.model[-1].bias[0] += 1e-6  # another checkpoint of the same name
     with pytest.raises(ValueError, match=r'cannot resume .* settings differ \(weights_hash was'):
-        write_results(net, found.pictures, settings, tmp_path / 'a', workers=0, resume=True)
+        write_results(net, found.images, settings, tmp_path / 'a', workers=0, resume=True)
     assert (tmp_path / 'a/run.json').read_text() == kept
 
 
@@ -272,14 +270,14 @@ def test_a_torn_run_file_is_named(tmp_path, found, torn):
 
 
 def test_whatever_a_decoder_raises_marks_its_image(tmp_path, found, monkeypatch):
-    read = pictures.read_picture
+    read = images.read_in_frame
 
     def broken(path, *args):
         if Path(path).name == 'p2.png':
             raise struct.error('unpack requires a buffer of 4 bytes')
         return read(path, *args)
 
-    monkeypatch.setattr(pictures, 'read_picture', broken)
+    monkeypatch.setattr(images, 'read_in_frame', broken)
     metrics, info = start(found, tmp_path / 'a')
     assert (metrics.images, metrics.failed) == (10, 1)
     assert info.failures[0][0] == 'p2.png' and 'unpack requires a buffer' in info.failures[0][1]
@@ -323,33 +321,33 @@ def test_labels_outside_the_classifier(found):
 
 
 def test_centre_baseline_by_hand(found):
-    # every box spans a quarter to a half of the picture, so the average box is a quarter wide
+    # every box spans a quarter to a half of the image, so the average box is a quarter wide
     # and sits in the middle: from 3/8 to 5/8, overlap (1/8)^2 of 2 (1/4)^2 - (1/8)^2
-    base = center_baseline(found.pictures, iou_thr=0.1)
+    base = center_baseline(found.images, iou_thr=0.1)
     assert base['width'] == pytest.approx(0.25, abs=0.03)
     assert base['gt_known'] > 0.5
-    assert center_baseline(found.pictures, iou_thr=0.3)['gt_known'] == 0
+    assert center_baseline(found.images, iou_thr=0.3)['gt_known'] == 0
 
 
 def test_centre_baseline_is_in_the_centre():
-    picture = Picture('a', Path('a.png'), 0, ((30, 20, 70, 80),), (100, 100))
-    base = center_baseline([picture], iou_thr=0.999)
+    image = AnnotatedImage('a', Path('a.png'), 0, ((30, 20, 70, 80),), (100, 100))
+    base = center_baseline([image], iou_thr=0.999)
     assert base == dict(gt_known=1.0, width=pytest.approx(0.4), height=pytest.approx(0.6))
 
 
 @pytest.mark.parametrize(
     ('rule', 'expected'),
     [('gradcam-0.15', 128 / 171), ('clova-v1', 1.0)],
-    ids=['picture', 'input'],
+    ids=['image', 'input'],
 )
 def test_where_boxes_are_compared(rule, expected):
     geometry = Geometry.resized((20, 40), (10, 10))
-    found, truth = [[0, 0, 4, 4]], [[0, 0, 19, 9]]  # 0 0 16 8 in the picture; 0 0 4 4 in the input
+    found, truth = [[0, 0, 4, 4]], [[0, 0, 19, 9]]  # 0 0 16 8 in the image; 0 0 4 4 in the input
     assert best_iou(np.array(found), truth, geometry, get_rule(rule)) == pytest.approx(expected)
 
 
 def test_all_output(tmp_path, found):
-    broken = found.pictures[4].path
+    broken = found.images[4].path
     broken.write_bytes(b'nothing')
     info = RunInfo('boxes.json', command='python tools/localize.py <x>')
     settings = Settings(batch_size=4)
@@ -379,15 +377,15 @@ def test_progress_lines(monkeypatch):
     lines = []
     monkeypatch.setattr(running, 'print_log', lambda text, _: lines.append(text))
     progress = running.Progress(4, Settings(), every=0)
-    progress.update([PictureResult('a', 1, (1,), 0.9), PictureResult('b', 1, error='x')])
-    progress.update([PictureResult('c', 1, (2, 1), 0.9), PictureResult('d', 1, (1,), 0.2)])
+    progress.update([ImageResult('a', 1, (1,), 0.9), ImageResult('b', 1, error='x')])
+    progress.update([ImageResult('c', 1, (2, 1), 0.9), ImageResult('d', 1, (1,), 0.2)])
     assert lines[0].startswith('[2/4] ')
     assert ' left  top1_loc 1.000  top5_loc 1.000  gt_known 1.000  1 unreadable' in lines[0]
     assert 'top1_loc 0.333  top5_loc 0.667  gt_known 0.667' in lines[1]
 
 
 def test_memory_stays_flat(tmp_path):
-    """What is kept of a picture is a few counts: 3,000 more results add next to nothing."""
+    """What is kept of an image is a few counts: 3,000 more results add next to nothing."""
     import tracemalloc
 
     bits = tuple(['f' * 64] * 3)
@@ -395,7 +393,7 @@ def test_memory_stays_flat(tmp_path):
 
     def feed(first, count):
         for i in range(first, first + count):
-            metrics.update(PictureResult(str(i), i % 9, (1,), 0.5, sweep=dict(v1=bits, v2=bits)))
+            metrics.update(ImageResult(str(i), i % 9, (1,), 0.5, sweep=dict(v1=bits, v2=bits)))
 
     feed(0, 640)
     tracemalloc.start()
@@ -420,9 +418,7 @@ def test_two_processes(tmp_path):
     done = dist_localize(tmp_path, images, boxes, tmp_path / 'two')
     assert done.returncode == 0, done.stderr
     found = load_annotations(boxes, images)
-    write_results(
-        classifier(), found.pictures, Settings(batch_size=2), tmp_path / 'one', workers=0
-    )
+    write_results(classifier(), found.images, Settings(batch_size=2), tmp_path / 'one', workers=0)
     assert text(tmp_path / 'two') == text(tmp_path / 'one')
     assert done.stdout.count('report: ') == 1
     page = (tmp_path / 'two/report.html').read_text()

@@ -9,7 +9,7 @@ from torch import nn
 
 from mmattn.localization.results import LOG_NAME, ResultLog
 from mmattn.localization.steps import keep_apart, union_of_steps
-from mmattn.localization.structures import PictureResult
+from mmattn.localization.structures import ImageResult
 from tests.localization.data import boxes_json
 from tests.localization.test_tool import call
 
@@ -36,7 +36,7 @@ def test_the_authors_rule(guesses, kept):
 
 def result(key, best, score, box, iou=0.0):
     """One step's result; the true class is 1, the other of the two best is 3 - best."""
-    return PictureResult(
+    return ImageResult(
         key,
         label=1,
         top5=(best, 3 - best),
@@ -65,14 +65,14 @@ def test_union_by_hand(tmp_path):
             result('the surer one is wrong', 1, 0.3, LEFT, 0.9),
             result('right and hits', 2, 0.3, LEFT),
             result('never right', 2, 0.3, LEFT),
-            PictureResult('broken', 1, error='no picture'),
+            ImageResult('broken', 1, error='no image'),
         ],
         [
             result('right first, elsewhere later', 2, 0.9, RIGHT),
             result('the surer one is wrong', 2, 0.9, ALMOST_LEFT),
             result('right and hits', 1, 0.4, ALMOST_LEFT, 0.8),
             result('never right', 2, 0.5, RIGHT),
-            PictureResult('broken', 1, error='no picture'),
+            ImageResult('broken', 1, error='no image'),
         ],
     )
     union = union_of_steps(folders)
@@ -144,6 +144,6 @@ def test_the_tool_draws_every_step(tmp_path, capsys):
     out = capsys.readouterr().out.splitlines()
     assert [f'step {k}, class' in line for k, line in enumerate(out, 1)] == [True] * 3
     drawn = Image.open(tmp_path / 'out/p0_steps_gradcam.png')
-    assert drawn.size == (4 * 308 - 8, 225)  # 40 x 30 pixels, the picture and three steps
+    assert drawn.size == (4 * 308 - 8, 225)  # 40 x 30 pixels, the image and three steps
     panels = [drawn.crop((308 * k, 0, 308 * k + 300, 225)).tobytes() for k in range(4)]
     assert len(set(panels)) == 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.localization.data import boxes_json, picture
+from tests.localization.data import boxes_json, image
 
 ROOT = Path(__file__).resolve().parents[2]
 NET = 'python:tests.localization.nets:tiny'
@@ -110,7 +110,7 @@ def test_config_with_an_own_rule(tmp_path):
     assert saved['batch_size'] == 3  # the command line wins
 
 
-def test_a_broken_picture_shows_in_the_exit_code(tmp_path, capsys):
+def test_a_broken_image_shows_in_the_exit_code(tmp_path, capsys):
     images, path = boxes_json(tmp_path, 6)
     (images / 'p2.png').write_bytes(b'nothing')
     options = ['--images', images, '--annotations', path, '--work-dir', tmp_path / 'out']
@@ -133,7 +133,7 @@ def test_a_failure_is_never_taken_for_a_broken_image(tmp_path, capsys, monkeypat
 def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
     images, path = boxes_json(tmp_path, 6)
     (images / 'p2.png').unlink()
-    picture(images / 'more.png', 9, 9)
+    image(images / 'more.png', 9, 9)
     options = ['--images', images, '--annotations', path, '--work-dir', tmp_path / 'out']
     assert call(NET, *options, '--workers', 0) == 2
     err = capsys.readouterr().err
@@ -205,7 +205,7 @@ def test_bad_models(tmp_path, capsys, model, message):
 
 def test_missing_arguments(capsys, tmp_path):
     assert call(NET) == 2
-    assert '--images is needed (or --show PICTURE' in capsys.readouterr().err
+    assert '--images is needed (or --show IMAGE' in capsys.readouterr().err
     config = tmp_path / 'c.py'
     config.write_text('batchsize = 3\n')
     assert call(NET, '--config', config) == 2
@@ -221,7 +221,7 @@ def test_missing_arguments(capsys, tmp_path):
 
 
 def test_show(tmp_path, capsys):
-    path = picture(tmp_path / 'x.png', 60, 40)
+    path = image(tmp_path / 'x.png', 60, 40)
     assert call(NET, '--show', path, '--label', 2, '--work-dir', tmp_path / 'out') == 0
     out = capsys.readouterr().out
     assert f'{tmp_path}/out/x_gradcam.png: class 2 (' in out
@@ -236,7 +236,7 @@ def test_show(tmp_path, capsys):
 
 
 def test_show_with_the_names_of_a_file(tmp_path, capsys):
-    path = picture(tmp_path / 'x.png', 60, 40)
+    path = image(tmp_path / 'x.png', 60, 40)
     names = tmp_path / 'names.txt'
     names.write_text('n01 tench\nn02 goldfish\nn03 great white shark\nn04 hen\n')
     options = ['--synsets', names, '--work-dir', tmp_path / 'out']
@@ -252,7 +252,7 @@ def test_show_with_the_names_of_a_file(tmp_path, capsys):
 def test_show_every_step(tmp_path, capsys):
     file = tmp_path / 'rec.py'
     file.write_text('from tests.localization.nets import Recurrent as make\n')
-    path = picture(tmp_path / 'x.png', 60, 40)
+    path = image(tmp_path / 'x.png', 60, 40)
     flags = ['--target-layer', 'step', '--steps', 'all', '--work-dir', tmp_path / 'out']
     assert call(f'python:{file}:make', '--show', path, *flags) == 0
     assert [p.name for p in (tmp_path / 'out').iterdir()] == ['x_steps_gradcam.png']
@@ -276,6 +276,6 @@ def test_the_file_runs_as_a_script(tmp_path):
 
 
 def test_show_wants_a_classifier(tmp_path, capsys):
-    picture(tmp_path / 'a.png', 40, 40)
+    image(tmp_path / 'a.png', 40, 40)
     assert call('python:torch.nn:Identity', '--show', tmp_path / 'a.png') == 2
     assert 'must return scores of shape (N, classes), got (1, 3, ' in capsys.readouterr().err

@@ -39,7 +39,7 @@ def linear_autoencoder(x, p, training, width):
                 for index in (0, 2, 4, 5, 7, 9):
                     weight, bias = p[f'mlp.{index}.weight'], p[f'mlp.{index}.bias']
                     row = torch.stack([(weight[o] * row).sum() for o in range(len(bias))]) + bias
-                    if index not in (4, 9):  # none behind the innermost and the last layer
+                    if index not in (4, 9):  # none after the innermost and the last layer
                         row = relu(row)
                 out.append(row)
     logits = torch.stack(out).reshape(num, channels, height, width)

@@ -104,7 +104,7 @@ def _pointwise(maps, weight):
 
 
 def _norm(maps, norm, training, eps):
-    """BatchNorm over pictures and positions: the batch's statistics, or the running ones."""
+    """BatchNorm over images and positions: the batch's statistics, or the running ones."""
     weight, bias, running_mean, running_var = norm
     out = [[[None] * len(maps[0][0]) for _ in maps[0]] for _ in maps]
     for c in range(len(maps[0])):

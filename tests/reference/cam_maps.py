@@ -1,4 +1,4 @@
-"""Score maps the slow way: one picture, one class, one plain backward pass and loops.
+"""Score maps the slow way: one image, one class, one plain backward pass and loops.
 
 Written from the papers; shares no code with ``mmattn``.
 """
@@ -6,8 +6,8 @@ Written from the papers; shares no code with ``mmattn``.
 import torch
 
 
-def slow_map(model, layer, picture, label, method):
-    """Map ``(h, w)`` of one class for one picture ``(3, H, W)``."""
+def slow_map(model, layer, image, label, method):
+    """Map ``(h, w)`` of one class for one image ``(3, H, W)``."""
     kept = {}
 
     def keep(_, __, output):
@@ -16,7 +16,7 @@ def slow_map(model, layer, picture, label, method):
 
     handle = layer.register_forward_hook(keep)
     try:
-        score = model(picture[None].clone().requires_grad_())[0, label]
+        score = model(image[None].clone().requires_grad_())[0, label]
     finally:
         handle.remove()
     kept['act'].retain_grad()

@@ -47,7 +47,7 @@ def predict(x, params, name, training):
 
 
 def regression(predicted, signal, low, high):
-    """eq. 7 and 8, mean over the pictures."""
+    """eq. 7 and 8, mean over the images."""
     total = 0
     for f_row, g_row in zip(predicted, signal):
         above, below = 0.0, 1e-8

@@ -109,7 +109,7 @@ def gelu(x):
 
 
 def convnext_block(x, p, number, distance):
-    """The pointwise layers as 1x1 convolutions; layer scale behind the last step."""
+    """The pointwise layers as 1x1 convolutions; layer scale after the last step."""
 
     def pointwise(v, name):
         return conv2d(v, p[f'{name}.weight'][..., None, None], p[f'{name}.bias'])

@@ -51,7 +51,7 @@ def test_two_processes_train_together_over_gloo(tiny_config, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     curves = read_scalars(tmp_path / 'run')
     assert [step for step, _ in curves['loss']] == [1, 2]
-    # 2 processes x 2 pictures = 4, half the base batch size: half the learning rate
+    # 2 processes x 2 images = 4, half the base batch size: half the learning rate
     assert curves['lr'] == [(1, 5e-4), (2, 5e-4)]
     assert 'GPU number: 2' in next((tmp_path / 'run').glob('*/*.log')).read_text()
     assert 'the processes run on the CPU and talk over gloo' in done.stdout + done.stderr

@@ -62,8 +62,8 @@ def run(tmp_path):
     for name in ('one', 'two'):
         (tmp_path / 'data' / name).mkdir(parents=True)
         for index in range(2):
-            picture = Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8))
-            picture.save(tmp_path / 'data' / name / f'{index}.png')
+            image = Image.fromarray(rng.integers(0, 255, (40, 50, 3), np.uint8))
+            image.save(tmp_path / 'data' / name / f'{index}.png')
     config = f"""
 default_scope = 'mmpretrain'
 model = dict(

@@ -211,11 +211,11 @@ def test_scaling_the_learning_rate_needs_a_base_batch_size(
 
 @pytest.mark.parametrize(
     'content, problem',
-    [(b'', 'the file is empty'), (b'no picture at all', 'no image that')],
+    [(b'', 'the file is empty'), (b'no image at all', 'no image that')],
     ids=['empty', 'garbage'],
 )
 @pytest.mark.parametrize('checked', [True, False], ids=['found before', 'found in the run'])
-def test_a_picture_that_cannot_be_decoded_is_named(
+def test_an_image_that_cannot_be_decoded_is_named(
     digits, train_tool, tmp_path, capfd, content, problem, checked
 ):
     shutil.copytree(digits, tmp_path / 'digits')

@@ -1,4 +1,4 @@
-"""vis_attention: what it measures of a gate, and the pictures it leaves."""
+"""vis_attention: what it measures of a gate, and the images it leaves."""
 
 import copy
 
@@ -33,12 +33,12 @@ model = dict(
 
 
 @pytest.fixture(scope='module')
-def picture(tmp_path_factory):
-    path = tmp_path_factory.mktemp('picture') / 'scene.png'
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp('image') / 'scene.png'
     rng = np.random.default_rng(0)
-    image = rng.integers(0, 60, (48, 64, 3)).astype(np.uint8)
-    image[10:30, 20:50] = (10, 200, 240)  # BGR
-    cv2.imwrite(str(path), image)
+    pixels = rng.integers(0, 60, (48, 64, 3)).astype(np.uint8)
+    pixels[10:30, 20:50] = (10, 200, 240)  # BGR
+    cv2.imwrite(str(path), pixels)
     return path
 
 
@@ -63,17 +63,17 @@ def read(file):
     return image
 
 
-def test_gates_of_a_detector(tmp_path, digits, picture, capsys):
+def test_gates_of_a_detector(tmp_path, digits, image, capsys):
     config, checkpoint, model = detector(tmp_path, digits, GATES)
     names = [name for name, m in model.named_modules() if isinstance(m, Gate)]
     assert len(names) >= 2
-    words = [str(config), str(checkpoint), str(picture), '--out-dir', str(tmp_path / 'out')]
+    words = [str(config), str(checkpoint), str(image), '--out-dir', str(tmp_path / 'out')]
     assert run_command(TOOL, 'gates', *words) == 0
     first = read(tmp_path / 'out' / 'scene_gates.png')
     assert 'scene_gates.png' in capsys.readouterr().out
 
     loaded, cfg, _ = load_model(config, str(checkpoint))
-    shown, data = load_image(cfg, loaded, picture)
+    shown, data = load_image(cfg, loaded, image)
     assert shown[20, 30].tolist() == [240, 200, 10]  # RGB, as the network sees it
     found = watch_gates(loaded, find_gates(loaded), **data, mode='predict')
     assert list(found) == names
@@ -102,7 +102,7 @@ def ssia_config(tmp_path, digits):
     return path
 
 
-def test_predictions_of_ssia(tmp_path, digits, picture, capsys):
+def test_predictions_of_ssia(tmp_path, digits, image, capsys):
     config = ssia_config(tmp_path, digits)
     cfg = Config.fromfile(config)
     init_default_scope('mmdet')
@@ -111,7 +111,7 @@ def test_predictions_of_ssia(tmp_path, digits, picture, capsys):
     checkpoint = tmp_path / 'weights.pth'
     saved = dict(state_dict=model.state_dict(), ssia=model.ssia.state_dict())
     torch.save(saved, checkpoint)
-    words = [str(config), str(checkpoint), str(picture), '--out-dir', str(tmp_path / 'out')]
+    words = [str(config), str(checkpoint), str(image), '--out-dir', str(tmp_path / 'out')]
     assert run_command(TOOL, 'ssia', *words) == 0
     read(tmp_path / 'out' / 'scene_ssia.png')
 
@@ -138,7 +138,7 @@ def test_predictions_of_ssia(tmp_path, digits, picture, capsys):
     assert 'holds no predictors (mmattn.SSIAHook saves them)' in capsys.readouterr().err
 
 
-def test_two_checkpoints_side_by_side(tmp_path, picture):
+def test_two_checkpoints_side_by_side(tmp_path, image):
     pytest.importorskip('mmpretrain', reason='the comparison is of classifiers')
     config = ROOT / 'configs/ssia/resnet18_20e_one-digit.py'
     cfg = Config.fromfile(config)
@@ -153,7 +153,7 @@ def test_two_checkpoints_side_by_side(tmp_path, picture):
     out = tmp_path / 'out'
 
     def paint(first, second):
-        words = ['cam', str(config), str(first), str(second), str(picture), '--label', '3']
+        words = ['cam', str(config), str(first), str(second), str(image), '--label', '3']
         assert run_command(TOOL, *words, '--out-dir', out) == 0
         return read(out / 'scene_cam.png')
 
@@ -163,9 +163,9 @@ def test_two_checkpoints_side_by_side(tmp_path, picture):
     assert (both[40:, 2 * third :] != same[40:, 2 * third :]).mean() > 0.1
 
 
-def test_mistakes(tmp_path, digits, picture, capsys):
+def test_mistakes(tmp_path, digits, image, capsys):
     config, checkpoint, model = detector(tmp_path, digits, '')
-    words = [str(config), str(checkpoint), str(picture)]
+    words = [str(config), str(checkpoint), str(image)]
     assert run_command(TOOL, 'gates', *words) == 1
     assert (
         'gates must be named by a pattern (--gates): the model has none of'
@@ -190,8 +190,8 @@ def test_mistakes(tmp_path, digits, picture, capsys):
     assert f'{checkpoint} is no checkpoint: neither torch' in capsys.readouterr().err
 
 
-def test_class_maps_of_a_detector_are_refused(tmp_path, digits, picture, capsys):
+def test_class_maps_of_a_detector_are_refused(tmp_path, digits, image, capsys):
     pytest.importorskip('mmpretrain', reason='the comparison is of classifiers')
     config, checkpoint, _ = detector(tmp_path, digits, '')
-    assert run_command(TOOL, 'cam', config, checkpoint, checkpoint, picture) == 1
+    assert run_command(TOOL, 'cam', config, checkpoint, checkpoint, image) == 1
     assert f'cam shows classifiers, {config} is a detector: ' in capsys.readouterr().err

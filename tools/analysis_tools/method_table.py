@@ -2,7 +2,7 @@
 
     python tools/analysis_tools/method_table.py
 
-The costs are those of the config's backbone and neck (or head) for one 224 x 224 picture, less
+The costs are those of the config's backbone and neck (or head) for one 224 x 224 image, less
 those of the plain network.
 """
 
@@ -46,7 +46,7 @@ RESNET = 'attention_resnet/faster-rcnn_r50-{}_fpn_1x_coco'
 METHODS = (
     Method(
         'AWConv2d',
-        "scales a convolution's weights, picture by picture",
+        "scales a convolution's weights, image by image",
         '[2108.08205](https://arxiv.org/abs/2108.08205)',
         'conv',
         'every 3x3',
@@ -129,7 +129,7 @@ METHODS = (
     ),
     Method(
         'SimAM',
-        "gates every number by how far it is from its channel's mean; no parameters",
+        "gates every value by how far it is from its channel's mean; no parameters",
         'ICML 2021',
         'gate',
         'every block',
@@ -178,18 +178,18 @@ METHODS = (
     ),
     Method(
         'ConvAutoencoderAttention',
-        'gates every number by a convolutional autoencoder of the map',
+        'gates every value by a convolutional autoencoder of the map',
         'course report, 2023',
         'gate',
-        'behind every 3x3',
+        'after every 3x3',
         RESNET.format('conv-autoencoder'),
     ),
     Method(
         'LinearAutoencoderAttention',
-        'gates every number by an autoencoder of its row; made for one width',
+        'gates every value by an autoencoder of its row; made for one width',
         'course report, 2023',
         'gate',
-        'behind every 3x3',
+        'after every 3x3',
         RESNET.format('linear-autoencoder'),
     ),
     Method(
@@ -205,7 +205,7 @@ METHODS = (
         'gates one after the other: ECA + autoencoder',
         'course report, 2023',
         'gate',
-        'behind every 3x3',
+        'after every 3x3',
         RESNET.format('eca-autoencoder'),
     ),
     Method(
@@ -243,7 +243,7 @@ def costs(config: str) -> tuple[int, int]:
 
 
 def count(cfg: Config) -> Complexity:
-    """Backbone and neck or head of a config's model, one picture of 224 x 224."""
+    """Backbone and neck or head of a config's model, one image of 224 x 224."""
     init_default_scope(cfg.default_scope)
     model = copy.deepcopy(cfg.model.get('model', cfg.model))  # SSIA is around another model
     model.backbone.init_cfg = None

@@ -1,12 +1,12 @@
-"""Split mini-ImageNet again, every class into pictures to train and to validate on.
+"""Split mini-ImageNet again, every class into images to train and to validate on.
 
     python tools/dataset_converters/mini_imagenet.py data/mini_imagenet
 
-mini-ImageNet was made for few-shot learning: its 100 classes of 600 pictures are divided by class.
+mini-ImageNet was made for few-shot learning: its 100 classes of 600 images are divided by class.
 To train one classifier on all of them, the SSIA paper (arXiv 2206.07434) puts the classes together
 and keeps 20 % of every class for validation. Two layouts are read: ``images/`` with ``train.csv``,
 ``val.csv`` and ``test.csv`` (columns ``filename,label``), or ``train/``, ``val/`` and ``test/``
-with a folder a class. No picture is moved: ``meta/train.txt``, ``meta/val.txt`` (a picture and the
+with a folder a class. No image is moved: ``meta/train.txt``, ``meta/val.txt`` (an image and the
 number of its class a line) and ``meta/classes.txt`` are written.
 """
 

@@ -1,11 +1,11 @@
 """Paint what a trained model attends to.
 
-    python tools/visualization/vis_attention.py gates CONFIG CHECKPOINT PICTURE ...
-    python tools/visualization/vis_attention.py ssia CONFIG CHECKPOINT PICTURE ...
-    python tools/visualization/vis_attention.py cam CONFIG CHECKPOINT OTHER_CHECKPOINT PICTURE ...
+    python tools/visualization/vis_attention.py gates CONFIG CHECKPOINT IMAGE ...
+    python tools/visualization/vis_attention.py ssia CONFIG CHECKPOINT IMAGE ...
+    python tools/visualization/vis_attention.py cam CONFIG CHECKPOINT OTHER_CHECKPOINT IMAGE ...
 
 gates: what every gate of a classifier or detector does to its map, channels as bars, positions as
-heat over the picture. ssia: the spatial signal that each block of SSIA predicts, beside the one it
+heat over the image. ssia: the spatial signal that each block of SSIA predicts, beside the one it
 is asked for. cam: the class activation maps of two checkpoints of a classifier side by side.
 """
 
@@ -23,7 +23,7 @@ from mmattn.core.config import read_config
 def show_gates(args: argparse.Namespace) -> None:
     model, cfg, _ = loading.load_model(args.config, args.checkpoint)
     gates = find_gates(model, args.gates)
-    for path in args.pictures:
+    for path in args.images:
         image, data = loading.load_image(cfg, model, path)
         found = watch_gates(model, gates, data['inputs'], data['data_samples'], mode='predict')
         views.paint_gates(found, image, data['inputs'].shape[2:], file_of(args, path))
@@ -43,7 +43,7 @@ def show_ssia(args: argparse.Namespace) -> None:
             f'the predictors in {args.checkpoint} do not fit {args.config}: they were made with '
             'other taps, another sample or another width'
         ) from error
-    for path in args.pictures:
+    for path in args.images:
         image, data = loading.load_image(cfg, model, path)
         maps = views.signals(model, data['inputs'])
         views.paint_signals(maps, image, data['inputs'].shape[2:], file_of(args, path))
@@ -57,7 +57,7 @@ def show_cam(args: argparse.Namespace) -> None:
 
     settings = Settings(cam=args.method, sweep_step=0)
     pairs = [(args.config, args.checkpoint), (args.other_config or args.config, args.other)]
-    shown = {path: [] for path in args.pictures}
+    shown = {path: [] for path in args.images}
     for config, checkpoint in pairs:
         if Path(config).is_file() and loading.is_detector(read_config(config).model):
             raise ValueError(
@@ -99,12 +99,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
                 metavar='PATTERN',
                 help='regular expression for the names of the modules (default: every gate)',
             )
-        command.add_argument('pictures', nargs='+')
+        command.add_argument('images', nargs='+')
         command.add_argument(
             '--trust', action='store_true', help='read checkpoints that hold more than weights'
         )
         command.add_argument(
-            '--out-dir', default='work_dirs/vis_attention', help='where pictures go (%(default)s)'
+            '--out-dir', default='work_dirs/vis_attention', help='where images go (%(default)s)'
         )
     return parser.parse_args(argv)
 

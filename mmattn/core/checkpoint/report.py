@@ -247,7 +247,7 @@ class LoadReportHook(Hook):
     Args:
         partial: Whether a checkpoint may lack keys, or have more. True for the start of a training
             from other weights; False to test or to resume, where half a network is a mistake.
-        way_out: What a person can do to go on all the same; ends the error.
+        way_out: What a person can do to continue all the same; ends the error.
 
     Raises:
         ValueError: (when a checkpoint is read) it does not fit and ``partial`` is False, none of

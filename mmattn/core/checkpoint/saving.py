@@ -140,7 +140,7 @@ class _SafeCheckpoints(Front):
 
 
 def refuse_to_save(runner: Any) -> None:
-    """End a training whose weights are no numbers, before they replace good ones.
+    """End a training whose weights are not finite, before they replace good ones.
 
     Raises:
         FloatingPointError: A weight is NaN or infinite.

@@ -1,4 +1,4 @@
-"""What a checkpoint brings: counts, names and advice, on networks of a few numbers."""
+"""What a checkpoint brings: counts, names and advice, on networks of a few parameters."""
 
 import pytest
 import torch
@@ -72,7 +72,7 @@ def test_what_a_module_cuts_when_it_loads_is_no_misfit():
 
 
 class Twice(nn.Module):
-    """Has two numbers; a checkpoint of one of them gives both."""
+    """Has two parameters; a checkpoint of one of them gives both."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""A run that is killed, or that finds the disk full, keeps a checkpoint and goes on from it."""
+"""A run that is killed, or that finds the disk full, keeps a checkpoint and resumes from it."""
 
 import errno
 import os
@@ -263,7 +263,7 @@ KILLS = 20
 
 @pytest.mark.slow
 def test_no_kill_loses_everything(tmp_path):
-    """A run of ``max_keep_ckpts=1``, killed again and again, goes on from a later one each."""
+    """A run of ``max_keep_ckpts=1``, killed again and again, resumes from a later one each."""
     root = str(Path(__file__).parents[3])
     script = tmp_path / 'run.py'
     script.write_text(textwrap.dedent(RUN.format(root=root)))

@@ -15,9 +15,9 @@ from torch.utils.data import Dataset
 
 from mmattn.data.decode import read_image
 from mmattn.data.sizes import choose_frame, measure
-from mmattn.localization.structures import Geometry, Picture
+from mmattn.localization.structures import AnnotatedImage, Geometry
 
-__all__ = ['PictureDataset', 'Preprocess', 'collate', 'read_picture']
+__all__ = ['ImageDataset', 'Preprocess', 'collate', 'read_in_frame']
 
 _FILTERS = {'bilinear': Image.BILINEAR, 'bicubic': Image.BICUBIC}
 
@@ -67,22 +67,22 @@ class Preprocess:
                 f'got {self.crop_from}'
             )
 
-    def apply(self, picture: Image.Image) -> tuple[np.ndarray, Geometry]:
+    def apply(self, image: Image.Image) -> tuple[np.ndarray, Geometry]:
         """Resize and crop an RGB image.
 
         Returns:
             ``(array (H, W, 3) uint8, Geometry)``.
         """
         resample = _FILTERS[self.interpolation]
-        w, h = picture.size
+        w, h = image.size
         in_h, in_w = self.input_size
         if self.crop_from is None:
-            array = np.asarray(picture.resize((in_w, in_h), resample))
+            array = np.asarray(image.resize((in_w, in_h), resample))
             return array, Geometry.resized((h, w), self.input_size)
         factor = self.crop_from / min(w, h)
         new_w, new_h = max(round(w * factor), in_w), max(round(h * factor), in_h)
         left, top = (new_w - in_w) // 2, (new_h - in_h) // 2
-        cut = picture.resize((new_w, new_h), resample).crop((left, top, left + in_w, top + in_h))
+        cut = image.resize((new_w, new_h), resample).crop((left, top, left + in_w, top + in_h))
         geometry = Geometry((new_w / w, new_h / h), (left, top), (in_h, in_w), (h, w))
         return np.asarray(cut), geometry
 
@@ -99,7 +99,7 @@ class Preprocess:
         return ((batch - mean) / std).contiguous()
 
 
-def read_picture(
+def read_in_frame(
     path: str | Path, size: tuple[int, int] | None = None, frame: str | None = None
 ) -> Image.Image:
     """Read an image as 8-bit RGB: gray, palette, CMYK, alpha and 16-bit files too.
@@ -119,28 +119,28 @@ def read_picture(
     return read_image(path, frame or 'upright', size)
 
 
-class PictureDataset(Dataset):
+class ImageDataset(Dataset):
     """Decodes and resizes images in worker processes.
 
     Items are ``(index, array or None, Geometry or None, error or None)``: an image that cannot
     be decoded is an item like any other, so one bad file never ends a run.
     """
 
-    def __init__(self, pictures: Sequence[Picture], preprocess: Preprocess) -> None:
-        self.pictures, self.preprocess = pictures, preprocess
+    def __init__(self, images: Sequence[AnnotatedImage], preprocess: Preprocess) -> None:
+        self.images, self.preprocess = images, preprocess
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(
         self, index: int
     ) -> tuple[int, np.ndarray | None, Geometry | None, str | None]:
-        picture = self.pictures[index]
+        image = self.images[index]
         try:
-            image = read_picture(picture.path, picture.size, picture.frame)
-            array, geometry = self.preprocess.apply(image)
-        except Exception as error:  # whatever a decoder or a resize meets: the run goes on
-            said = str(error) if isinstance(error, ValueError) else f'{picture.path}: {error!r}'
+            pixels = read_in_frame(image.path, image.size, image.frame)
+            array, geometry = self.preprocess.apply(pixels)
+        except Exception as error:  # whatever a decoder or a resize meets: the run continues
+            said = str(error) if isinstance(error, ValueError) else f'{image.path}: {error!r}'
             return index, None, None, said
         return index, array, geometry, None
 

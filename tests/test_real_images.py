@@ -1,4 +1,4 @@
-"""Real pictures, COCO's and VOC's layout: train, kill, resume, test; 8 pictures learned by heart.
+"""Real images, COCO's and VOC's layout: train, kill, resume, test; 8 images learned by heart.
 
 Needs ../shared/data, or the folder that MMATTN_SHARED_DATA names, with coco_mini and voc_mini.
 """
@@ -59,7 +59,7 @@ def run_to_the_end(words, cwd):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('layout, folder', [('coco', 'coco_mini'), ('voc', 'voc_mini')])
-def test_eight_pictures_are_learned_by_heart_through_a_kill(layout, folder, tmp_path):
+def test_eight_images_are_overfitted_through_a_kill(layout, folder, tmp_path):
     pytest.importorskip('mmdet')
     data = data_folder(folder)
     config = ROOT / 'configs' / 'demo' / f'faster-rcnn_r18_aw-fpn_{STEPS}i_{layout}-8.py'

@@ -1,4 +1,4 @@
-"""Reading, resizing, and the exact way back to picture pixels."""
+"""Reading, resizing, and the exact way back to image pixels."""
 
 import numpy as np
 import pytest
@@ -7,30 +7,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from mmattn.localization.pictures import PictureDataset, Preprocess, collate, read_picture
-from mmattn.localization.structures import Geometry, Picture
-from tests.localization.data import picture
+from mmattn.localization.images import ImageDataset, Preprocess, collate, read_in_frame
+from mmattn.localization.structures import AnnotatedImage, Geometry
+from tests.localization.data import image
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'L', 'P', 'RGBA', 'LA', '1'])
 def test_modes(tmp_path, mode):
-    path = picture(tmp_path / 'x.png', 20, 12, mode=mode)
-    read = read_picture(path)
+    path = image(tmp_path / 'x.png', 20, 12, mode=mode)
+    read = read_in_frame(path)
     assert (read.mode, read.size) == ('RGB', (20, 12))
     assert np.asarray(read)[4, 6].min() > 200  # the bright square is still bright
 
 
 def test_cmyk(tmp_path):
-    path = picture(tmp_path / 'x.jpg', 20, 12, mode='CMYK')
+    path = image(tmp_path / 'x.jpg', 20, 12, mode='CMYK')
     assert Image.open(path).mode == 'CMYK'
-    assert np.asarray(read_picture(path))[4, 6].min() > 200
+    assert np.asarray(read_in_frame(path))[4, 6].min() > 200
 
 
 def test_sixteen_bits(tmp_path):
     array = np.zeros((12, 20), np.uint16)
     array[3, 5], array[4, 6] = 65535, 257 * 200
     Image.fromarray(array).save(tmp_path / 'x.png')
-    read = np.asarray(read_picture(tmp_path / 'x.png'))
+    read = np.asarray(read_in_frame(tmp_path / 'x.png'))
     assert read[3, 5].tolist() == [255] * 3
     assert read[4, 6].tolist() == [200] * 3
     assert read[0, 0].tolist() == [0] * 3
@@ -47,37 +47,37 @@ def turned(path, orientation):
 
 def test_exif_rotation(tmp_path):
     path = turned(tmp_path / 'x.png', 6)  # shown a quarter turn clockwise
-    read = np.asarray(read_picture(path))
+    read = np.asarray(read_in_frame(path))
     assert read.shape == (20, 10, 3)
     assert read[0, 9, 0] == 255
-    upright = np.asarray(read_picture(path, (20, 10)))
+    upright = np.asarray(read_in_frame(path, (20, 10)))
     np.testing.assert_array_equal(upright, read)
 
 
-def test_exif_rotation_is_left_where_the_boxes_belong_to_the_stored_picture(tmp_path):
+def test_exif_rotation_is_left_where_the_boxes_belong_to_the_stored_image(tmp_path):
     path = turned(tmp_path / 'x.png', 6)
-    read = np.asarray(read_picture(path, (10, 20)))
+    read = np.asarray(read_in_frame(path, (10, 20)))
     assert read.shape == (10, 20, 3)
     assert read[0, 0, 0] == 255
 
 
 def test_unreadable(tmp_path):
-    (tmp_path / 'x.jpg').write_bytes(b'no picture')
+    (tmp_path / 'x.jpg').write_bytes(b'no image')
     with pytest.raises(ValueError, match='cannot decode .*x.jpg'):
-        read_picture(tmp_path / 'x.jpg')
-    whole = picture(tmp_path / 'y.png', 60, 60).read_bytes()
+        read_in_frame(tmp_path / 'x.jpg')
+    whole = image(tmp_path / 'y.png', 60, 60).read_bytes()
     (tmp_path / 'y.png').write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match='cannot decode .*y.png'):
-        read_picture(tmp_path / 'y.png')
-    path = picture(tmp_path / 'z.png', 20, 12)
+        read_in_frame(tmp_path / 'y.png')
+    path = image(tmp_path / 'z.png', 20, 12)
     with pytest.raises(ValueError, match='is 20 x 12, the annotations say 30 x 20'):
-        read_picture(path, (20, 30))
+        read_in_frame(path, (20, 30))
 
 
 def test_plain_resize_maps_boxes():
     geometry = Preprocess(input_size=(100, 50)).apply(Image.new('RGB', (200, 400)))[1]
-    assert geometry.to_picture([[0, 0, 50, 100]]).tolist() == [[0, 0, 200, 400]]
-    assert geometry.to_picture([[10, 10, 20, 30]]).tolist() == [[40, 40, 80, 120]]
+    assert geometry.to_image([[0, 0, 50, 100]]).tolist() == [[0, 0, 200, 400]]
+    assert geometry.to_image([[10, 10, 20, 30]]).tolist() == [[40, 40, 80, 120]]
     assert geometry.to_input([[40, 40, 80, 120]]).tolist() == [[10, 10, 20, 30]]
 
 
@@ -90,7 +90,7 @@ def test_centre_crop_maps_boxes():
     assert geometry.to_input([[400, 200, 500, 300]]).tolist() == [[50, 50, 100, 100]]
     assert array[60:90, 60:90].min() == 255
     assert array[:45, :45].max() == 0
-    assert geometry.to_picture([[50, 50, 100, 100]]).tolist() == [[400, 200, 500, 300]]
+    assert geometry.to_image([[50, 50, 100, 100]]).tolist() == [[400, 200, 500, 300]]
     assert geometry.to_input([[0, 0, 100, 100]]).tolist() == [[0, 0, 0, 0]]  # cut away
 
 
@@ -104,7 +104,7 @@ def test_there_and_back(width, height, crop, box):
     prep = Preprocess(input_size=(24, 32), crop_from=crop)
     geometry = prep.apply(Image.new('RGB', (width, height)))[1]
     x0, y0, x1, y1 = min(box[::2]), min(box[1::2]), max(box[::2]), max(box[1::2])
-    back = geometry.to_input(geometry.to_picture([[x0, y0, x1, y1]]))
+    back = geometry.to_input(geometry.to_image([[x0, y0, x1, y1]]))
     np.testing.assert_allclose(back, [[x0, y0, x1, y1]], atol=1e-9)
 
 
@@ -135,10 +135,10 @@ def test_wrong_values(values, message):
 
 
 def test_a_broken_file_does_not_end_a_batch(tmp_path):
-    good = picture(tmp_path / 'a.png', 20, 12)
+    good = image(tmp_path / 'a.png', 20, 12)
     (tmp_path / 'b.png').write_bytes(b'')
-    listed = [Picture(p, tmp_path / p, 0, ((0, 0, 1, 1),)) for p in ('a.png', 'b.png')]
-    dataset = PictureDataset(listed, Preprocess((8, 8)))
+    listed = [AnnotatedImage(p, tmp_path / p, 0, ((0, 0, 1, 1),)) for p in ('a.png', 'b.png')]
+    dataset = ImageDataset(listed, Preprocess((8, 8)))
     indices, batch, geometries, failures = collate([dataset[0], dataset[1]])
     assert (indices, batch.shape) == ([0], (1, 8, 8, 3))
     assert geometries == [Geometry.resized((12, 20), (8, 8))]
