@@ -111,7 +111,7 @@ class SSIA(Front):
     def __init__(
         self,
         model: dict | None = None,
-        taps: Sequence = (),
+        taps: Sequence[int | str] = (),
         scheme: str | Sequence[Sequence] = 'cascaded',
         sample: tuple[int, int, int] = (3, 224, 224),
         loss_weight: float = 0.2,

@@ -1,5 +1,6 @@
 """MobileNet, the first: depthwise separable convolutions."""
 
+import math
 from collections.abc import Sequence
 
 from mmcv.cnn import ConvModule, DepthwiseSeparableConvModule
@@ -65,8 +66,8 @@ class MobileNetV1(BaseModule):
     ) -> None:
         super().__init__(list(init_cfg) if isinstance(init_cfg, tuple) else init_cfg)
         levels = range(len(_STAGES))
-        if widen_factor <= 0:
-            raise ValueError(f'widen_factor must be above 0, got {widen_factor}')
+        if not 0 < widen_factor < math.inf:
+            raise ValueError(f'widen_factor must be above 0 and finite, got {widen_factor}')
         if not out_indices or not set(out_indices) <= set(levels):
             raise ValueError(f'out_indices must be from 0 to {levels[-1]}, got {out_indices}')
         if frozen_stages not in range(-1, len(_STAGES) + 1):

@@ -1,9 +1,9 @@
 """The small immutable records that pass between the steps of an evaluation.
 
 An image comes in as :class:`AnnotatedImage`, its way through the network is a
-:class:`Geometry`, and what is known about it at the end is an :class:`ImageResult`. Boxes are plain
-``(x0, y0, x1, y1)`` in pixels; ``x1`` and ``y1`` lie outside the box (half-open) unless a record
-says otherwise. Sizes are always ``(height, width)``.
+:class:`Geometry`, and what is known about it at the end is an :class:`ImageResult`. Boxes are
+plain ``(x0, y0, x1, y1)`` in pixels; ``x1`` and ``y1`` lie outside the box (half-open) unless a
+record says otherwise. Sizes are always ``(height, width)``.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def test_wide_resnet_values():
 @pytest.mark.parametrize(
     'kind, options, message',
     [
-        (MobileNetV1, dict(widen_factor=0), 'widen_factor must be above 0, got 0'),
+        (MobileNetV1, dict(widen_factor=0), 'widen_factor must be above 0 and finite, got 0'),
         (MobileNetV1, dict(out_indices=(5,)), r'out_indices must be from 0 to 4, got \(5,\)'),
         (MobileNetV1, dict(frozen_stages=6), 'frozen_stages must be from -1 to 5, got 6'),
         (WideResNet, dict(depth=30), r'depth must be 6 n \+ 4 with n >= 1, got 30'),
