@@ -15,6 +15,7 @@ _PUBLIC = {
     'add_attention': 'mmattn.insertion',
     'fuse': 'mmattn.deploy.fusion',
     'host_problem': 'mmattn.core.hosts',
+    'localize': 'mmattn.localization.predict',
     'report': 'mmattn.insertion',
     'require_host': 'mmattn.core.hosts',
 }

@@ -257,10 +257,9 @@ def report_problems(annotations: AnnotationSet, allow: bool, work_dir: str, what
     except OSError as error:
         raise ValueError(f'work dir {work_dir} cannot be written: {error}') from error
     if not allow:
-        listed = ', '.join(f'{count} x {kind}' for kind, count in counts.items())
         raise ValueError(
-            f'{what} do not match ({listed}; all in {file}); correct them, or pass '
-            '--allow-missing to evaluate the rest'
+            f'{what} do not match ({annotations.problem_list()}; all in {file}); correct them, or '
+            'pass --allow-missing to evaluate the rest'
         )
 
 

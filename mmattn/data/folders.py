@@ -1,5 +1,6 @@
 """Image files by name, and the nearest name where one is not there."""
 
+import glob
 import os
 import unicodedata
 from collections.abc import Iterable
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from mmattn.core.names import closest
 
-__all__ = ['ImageIndex', 'Names', 'missing_files']
+__all__ = ['ImageIndex', 'Names', 'find_images', 'images_below', 'missing_files']
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.webp', '.tif', '.tiff', '.ppm', '.gif')
 _MANY = 5000  # names; beyond it no search for misspelt ones
@@ -60,6 +61,60 @@ def missing_files(paths: Iterable[str]) -> list[str]:
     return missing
 
 
+def images_below(folder: str | os.PathLike) -> list[Path]:
+    """List the images in a folder and its sub-folders, sorted.
+
+    Raises:
+        ValueError: It is no folder, or has no image.
+    """
+    if not os.path.isdir(folder):
+        raise ValueError(f'images: {folder} is no folder')
+    files: list[Path] = []
+    for root, _, names in os.walk(folder, followlinks=True):
+        files += (Path(root, name) for name in names if name.lower().endswith(SUFFIXES))
+    if not files:
+        raise ValueError(f'images: no images in {folder}')
+    return sorted(files)
+
+
+def find_images(images: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
+    """List the images that a user names, each once.
+
+    Args:
+        images: A folder (with its sub-folders), a file, a glob as ``'shots/*.jpg'`` (``**``
+            stands for any folders), or an iterable of these.
+
+    Raises:
+        ValueError: Nothing is there, or the folder has no image.
+        TypeError: Something else than a path or an iterable of paths.
+    """
+    if isinstance(images, (str, os.PathLike)):
+        return _find_images(os.fspath(images))
+    if not isinstance(images, Iterable) or isinstance(images, bytes):
+        raise TypeError(f'images must be a path or a list of paths, got {type(images).__name__}')
+    found: dict[Path, None] = {}
+    for number, path in enumerate(images):
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f'images[{number}] must be a path, got {type(path).__name__}')
+        found.update(dict.fromkeys(_find_images(os.fspath(path))))
+    if not found:
+        raise ValueError('images is empty: give a folder, a file, a glob or a list of these')
+    return list(found)
+
+
+def _find_images(path: str) -> list[Path]:
+    if os.path.isdir(path):
+        return images_below(path)
+    if os.path.isfile(path):
+        return [Path(path)]
+    files = [Path(file) for file in glob.glob(path, recursive=True) if os.path.isfile(file)]
+    if glob.has_magic(path):
+        files = [file for file in files if file.name.lower().endswith(SUFFIXES)]
+    if not files:
+        raise ValueError(f'images: {path} is no file, no folder and matches no image')
+    return sorted(files)
+
+
 class ImageIndex:
     """Images of a folder, found by relative path, file name, or either without suffix.
 
@@ -72,14 +127,7 @@ class ImageIndex:
 
     def __init__(self, folder: str | os.PathLike) -> None:
         folder = Path(folder)
-        if not folder.is_dir():
-            raise ValueError(f'images: {folder} is no folder')
-        self.files: list[Path] = []
-        for root, _, names in os.walk(folder, followlinks=True):
-            self.files += (Path(root, n) for n in names if n.lower().endswith(SUFFIXES))
-        self.files.sort()
-        if not self.files:
-            raise ValueError(f'images: no images in {folder}')
+        self.files = images_below(folder)
         self._paths: dict[str, list[Path]] = {}  # relative paths with and without suffix
         self._names: dict[str, list[Path]] = {}
         self._twins: Names | None = None

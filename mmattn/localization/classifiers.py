@@ -15,7 +15,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from http.client import HTTPException
 from pathlib import Path
@@ -33,7 +33,14 @@ from mmattn.core.modes import eval_mode
 from mmattn.core.names import closest
 from mmattn.localization.images import Preprocess
 
-__all__ = ['KINDS', 'Classifier', 'count_classes', 'load_classifier', 'load_weights']
+__all__ = [
+    'KINDS',
+    'Classifier',
+    'as_classifier',
+    'count_classes',
+    'load_classifier',
+    'load_weights',
+]
 
 KINDS = ('mmpretrain', 'torchvision', 'timm', 'python')
 
@@ -90,6 +97,50 @@ def load_classifier(
         classifier = _from_python(what, weights)
     _check_weights(classifier.model)
     return replace(classifier, name=spec)
+
+
+def as_classifier(model: nn.Module | Classifier | str, weights: str | None = None) -> Classifier:
+    """Take a classifier in any form.
+
+    Args:
+        model: A :class:`Classifier`, what :func:`load_classifier` takes, or a network. A network
+            of timm or mmpretrain brings its mean and deviation along; any other one gets the
+            default :class:`~mmattn.localization.images.Preprocess`.
+        weights: Of a model that is named by a text.
+
+    Raises:
+        ValueError: See :func:`load_classifier`; weights beside a network.
+        TypeError: Something else.
+    """
+    if isinstance(model, str):
+        return load_classifier(model, weights)
+    if not isinstance(model, (Classifier, nn.Module)):
+        raise TypeError(
+            "model must be an nn.Module, a Classifier or a text as 'torchvision:resnet50', got "
+            f'{type(model).__name__}'
+        )
+    if weights is not None:
+        raise ValueError(
+            f'weights belong to a model named by a text, got {weights!r} beside a '
+            f'{type(model).__name__}: load them into the network'
+        )
+    classifier = model if isinstance(model, Classifier) else _from_network(model)
+    _check_weights(classifier.model)
+    return classifier
+
+
+def _from_network(model: nn.Module) -> Classifier:
+    name = type(model).__name__
+    prep = getattr(model, 'data_preprocessor', None)
+    if hasattr(prep, 'to_rgb'):  # mmpretrain's
+        mean, std = getattr(prep, 'mean', torch.zeros(3)), getattr(prep, 'std', torch.ones(3))
+        mean, std = (tuple(values.flatten().tolist()) for values in (mean, std))
+        channels = 'rgb' if prep.to_rgb else 'bgr'
+        preprocess = Preprocess(mean=mean, std=std, channels=channels)
+        return Classifier(model, preprocess, name, forward=_tensor_mode)
+    if isinstance(getattr(model, 'pretrained_cfg', None), Mapping):  # timm's
+        return Classifier(model, _timm_preprocess(model), name)
+    return Classifier(model, name=name)
 
 
 def count_classes(classifier: Classifier, device: torch.device | str = 'cpu') -> int:
@@ -278,14 +329,17 @@ def _from_timm(what: str, weights: str | None, num_classes: int | None) -> Class
         load_weights(model, weights)
     elif not weights:
         _warn_random(f'timm:{what}')
+    return Classifier(model, _timm_preprocess(model))
+
+
+def _timm_preprocess(model: nn.Module) -> Preprocess:
     config = model.pretrained_cfg
-    preprocess = Preprocess(
+    return Preprocess(
         input_size=tuple(config['input_size'][1:]),
         mean=tuple(255 * v for v in config['mean']),
         std=tuple(255 * v for v in config['std']),
         interpolation='bicubic' if config.get('interpolation') == 'bicubic' else 'bilinear',
     )
-    return Classifier(model, preprocess)
 
 
 def _from_python(what: str, weights: str | None) -> Classifier:

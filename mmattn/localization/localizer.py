@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmattn.core.arguments import check_arguments
 from mmattn.localization.boxes import (
     BoxRule,
     boxes_from_mask,
@@ -29,6 +30,7 @@ __all__ = ['Localizer', 'Settings', 'best_iou']
 _SWEEP_RULE = get_rule('clova-v1')
 
 
+@check_arguments
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides the metrics, apart from the classifier and the data.
@@ -135,10 +137,13 @@ class Localizer:
         Returns:
             A function that waits and returns the results in order.
         """
-        labels = torch.tensor([p.label for p in images], device=self.device)
-        out = self.maps(self.to_input(batch), lambda logits: self._wanted(labels, logits))
+        known = [-1 if image.label is None else image.label for image in images]
+        known = torch.tensor(known, device=self.device)
+        out = self.maps(self.to_input(batch), lambda logits: self._wanted(known, logits))
         top5 = _best_classes(out.logits).tolist()
-        scores = out.logits.float().softmax(1).amax(1).tolist()
+        chosen = out.classes[:, :1]
+        scores = out.logits.float().softmax(1)
+        scores = torch.cat([scores.gather(1, chosen), scores.amax(1, keepdim=True)], 1).tolist()
         size = geometries[0].input_size
         rule = self.settings.rule
         masks = masks_from_maps(out.maps.flatten(0, 1), size, rule)
@@ -149,11 +154,13 @@ class Localizer:
             levels = levels.cpu().numpy()
         jobs = [
             self._pool.submit(self._finish, *job)
-            for job in zip(images, geometries, masks, levels, top5, scores)
+            for job in zip(images, geometries, masks, levels, chosen[:, 0].tolist(), top5, scores)
         ]
         return lambda: [job.result() for job in jobs]
 
-    def _wanted(self, labels: Tensor, logits: Tensor) -> Tensor:
+    def _wanted(self, known: Tensor, logits: Tensor) -> Tensor:
+        """Classes to make maps of, ``(N, K)``; in front the label, or the best where it is -1."""
+        labels = torch.where(known < 0, logits.argmax(1), known)
         if self.settings.maps == 'true':
             return labels[:, None]
         return torch.cat([labels[:, None], _best_classes(logits)], 1)
@@ -164,24 +171,26 @@ class Localizer:
         geometry: Geometry,
         masks: np.ndarray,
         levels: np.ndarray | None,
+        label: int,
         top5: list[int],
-        score: float,
+        scores: list[float],
     ) -> ImageResult:
         """Find boxes, IoU and sweep of one image, on the host."""
         rule = self.settings.rule
         boxes = [boxes_from_mask(mask, rule) for mask in masks]
         ious = [best_iou(b, image.boxes_xyxy, geometry, rule) for b in boxes]
         placed = [_rounded(geometry.to_image(b)) for b in boxes]
-        truth = geometry.to_input(image.boxes_xyxy)
         swept = {}
         if levels is not None:
+            truth = geometry.to_input(image.boxes_xyxy)
             swept = sweep(levels, truth, components=self.settings.sweep_components)
         every = self.settings.maps == 'top5'
         return ImageResult(
             key=image.key,
-            label=image.label,
+            label=label,
             top5=tuple(top5),
-            score=score,
+            score=scores[1],
+            label_score=scores[0],
             iou=ious[0],
             boxes_xyxy=placed[0],
             class_ious=tuple(ious[1:]) if every else None,
@@ -201,8 +210,10 @@ def best_iou(
 
     Args:
         boxes_xyxy: Predicted boxes ``(B, 4)`` in input pixels.
-        truth_xyxy: True boxes ``(G, 4)`` in image pixels.
+        truth_xyxy: True boxes ``(G, 4)`` in image pixels; without any the IoU is 0.
     """
+    if not len(truth_xyxy):
+        return 0.0
     if rule.iou == 'continuous':
         return float(iou_matrix(geometry.to_image(boxes_xyxy), truth_xyxy).max())
     truth = np.trunc(geometry.to_input(truth_xyxy))

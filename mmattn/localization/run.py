@@ -7,8 +7,9 @@ one line of ``per_image.jsonl``, and ``summary.json`` is computed from those lin
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, collect, d
 from mmattn.localization.structures import AnnotatedImage, ImageResult
 from mmattn.localization.work_dir import open_work_dir, run_identity
 
-__all__ = ['Progress', 'fix_batches', 'write_results']
+__all__ = ['Progress', 'find_boxes', 'fix_batches', 'prepare', 'write_results']
 
 
 def fix_batches(count: int, batch_size: int) -> list[list[int]]:
@@ -77,14 +78,17 @@ def write_results(
     todo = [b for b in batches if any(images[i].key not in done for i in b)]
     own_log = work_dir / (LOG_NAME if world == 1 else f'per_image.rank{rank}.jsonl')
     with Localizer(classifier, settings, device) as localizer:
-        _show_first_image(localizer, images)
+        prepare(localizer, images)
         names = tuple(localizer.maps.names)
         closed_form = localizer.maps.analytic
         if rank == 0:
             way = 'closed form, no backward pass' if closed_form else 'gradient'
             print_log(f'{settings.cam} on layer {", ".join(names)} ({way})', 'current')
+        progress = Progress(sum(len(b) for b in todo), settings)
         with ResultLog(own_log) as log:
-            _work(localizer, images, todo, log, workers)
+            for results in find_boxes(localizer, images, todo, workers):
+                log.append(results)  # an image that is there already: its first line counts
+                progress.update(results)
     barrier()
     if rank != 0:
         return None
@@ -92,8 +96,12 @@ def write_results(
     return collect(work_dir, [p.key for p in images], settings, info)
 
 
-def _show_first_image(localizer: Localizer, images: Sequence[AnnotatedImage]) -> None:
-    """Let the localizer choose its target layers on the first readable image."""
+def prepare(localizer: Localizer, images: Sequence[AnnotatedImage]) -> None:
+    """Let the localizer choose its target layers on the first readable image.
+
+    Raises:
+        ValueError: No image can be decoded.
+    """
     dataset = ImageDataset(images, localizer.classifier.preprocess)
     for index in range(len(dataset)):
         _, array, _, error = dataset[index]
@@ -103,41 +111,53 @@ def _show_first_image(localizer: Localizer, images: Sequence[AnnotatedImage]) ->
     raise ValueError(f'none of the {len(dataset)} images can be decoded')
 
 
-def _work(
+def find_boxes(
     localizer: Localizer,
     images: Sequence[AnnotatedImage],
-    todo: list[list[int]],
-    log: ResultLog,
-    workers: int,
-) -> None:
+    batches: list[list[int]],
+    workers: int = 0,
+) -> Iterator[list[ImageResult]]:
+    """Localize batch by batch; the boxes of one are found while the network has the next.
+
+    Args:
+        localizer: An open one.
+        images: The images; one without a label gets the boxes of the classifier's best class.
+        batches: Places in ``images``, as :func:`fix_batches` gives them.
+        workers: Processes that decode images; 0 decodes in this one.
+
+    Yields:
+        The results of each batch in its order; an image that cannot be decoded has an ``error``.
+    """
     loader = DataLoader(
         ImageDataset(images, localizer.classifier.preprocess),
-        batch_sampler=todo,
-        num_workers=min(workers, len(todo)),
+        batch_sampler=batches,
+        num_workers=min(workers, len(batches)),
         collate_fn=collate,
         pin_memory=localizer.device.type == 'cuda',
     )
-    settings = localizer.settings
-    progress = Progress(sum(len(b) for b in todo), settings)
-    waiting = None
-
-    def write(
-        failures: list[tuple[int, str]], finish: Callable[[], list[ImageResult]] | None
-    ) -> None:
-        failed = [ImageResult(images[i].key, images[i].label, error=e) for i, e in failures]
-        results = (finish() if finish else []) + failed
-        log.append(results)  # an image that is there already: its first line counts
-        progress.update(results)
-
-    for indices, batch, geometries, failures in loader:
+    waiting: Callable[[], list[ImageResult]] | None = None
+    for batch, (indices, pixels, geometries, failures) in zip(batches, loader):
         finish = None
         if indices:
-            finish = localizer.submit(batch, [images[i] for i in indices], geometries)
-        if waiting is not None:  # its boxes were found while the network was busy
-            write(*waiting)
-        waiting = (failures, finish)
+            finish = localizer.submit(pixels, [images[i] for i in indices], geometries)
+        if waiting is not None:
+            yield waiting()
+        waiting = partial(_in_order, batch, images, indices, failures, finish)
     if waiting is not None:
-        write(*waiting)
+        yield waiting()
+
+
+def _in_order(
+    batch: list[int],
+    images: Sequence[AnnotatedImage],
+    indices: list[int],
+    failures: list[tuple[int, str]],
+    finish: Callable[[], list[ImageResult]] | None,
+) -> list[ImageResult]:
+    found = dict(zip(indices, finish())) if finish else {}
+    for index, error in failures:
+        found[index] = ImageResult(images[index].key, images[index].label, error=error)
+    return [found[index] for index in batch]
 
 
 class Progress:

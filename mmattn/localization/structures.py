@@ -18,13 +18,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class AnnotatedImage:
-    """One annotated image.
+    """One image to localize, with its annotations.
 
     Args:
         key: Unique name inside the data set, as the annotations spell it.
         path: File to read.
-        label: Class index, 0-based.
-        boxes_xyxy: Ground-truth boxes in pixels of the image.
+        label: Class index, 0-based; None stands for the classifier's best class.
+        boxes_xyxy: Ground-truth boxes in pixels of the image; empty where none are known.
         size: ``(height, width)`` in the frame of the boxes, or None where it cannot be read.
         frame: What the boxes belong to: ``'upright'``, the image turned by its EXIF
             orientation, or ``'stored'``, the pixels as they lie in the file.
@@ -32,8 +32,8 @@ class AnnotatedImage:
 
     key: str
     path: Path
-    label: int
-    boxes_xyxy: tuple
+    label: int | None = None
+    boxes_xyxy: tuple = ()
     size: tuple | None = None
     frame: str = 'upright'
 
@@ -68,6 +68,10 @@ class AnnotationSet:
         for problem in self.problems:
             counts[problem.kind] = counts.get(problem.kind, 0) + 1
         return counts
+
+    def problem_list(self) -> str:
+        """Write the counts as part of a sentence: ``3 x missing file, 1 x empty box``."""
+        return ', '.join(f'{count} x {kind}' for kind, count in self.problem_counts().items())
 
 
 @dataclass(frozen=True)
@@ -111,10 +115,11 @@ class ImageResult:
 
     Args:
         key: The image's key.
-        label: True class.
+        label: True class, or where none was known the best one; None for an image that could
+            not be read and had no label.
         top5: The best classes, best first (fewer where the classifier has fewer than 5).
-        iou: Best IoU between the true class's boxes and any true box.
-        boxes_xyxy: Predicted boxes of the true class, in image pixels.
+        iou: Best IoU between the boxes of ``label`` and any true box; 0 where there is none.
+        boxes_xyxy: Predicted boxes of ``label``, in image pixels.
         class_ious: The same IoU for the boxes of each class of ``top5``, or None where only the
             true class's map was made (the exact shortcut).
         class_boxes: The boxes behind ``class_ious``, one list per class, or None.
@@ -123,10 +128,11 @@ class ImageResult:
         image_size: ``(height, width)``, or None where the image could not be read.
         error: Why the image could not be evaluated, or None.
         score: Softmax probability of the best class.
+        label_score: Softmax probability of ``label``.
     """
 
     key: str
-    label: int
+    label: int | None
     top5: tuple = ()
     iou: float = 0.0
     boxes_xyxy: tuple = ()
@@ -136,6 +142,7 @@ class ImageResult:
     image_size: tuple | None = None
     error: str | None = None
     score: float = 0.0
+    label_score: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON-ready values; floats survive a round trip exactly."""

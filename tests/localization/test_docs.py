@@ -10,6 +10,7 @@ from mmattn.localization.annotations import FORMATS
 from mmattn.localization.boxes import RULES
 from mmattn.localization.cam import METHODS
 from mmattn.localization.report import MEANING
+from tests.localization.data import boxes_json
 from tests.localization.test_tool import TOOL
 
 TEXT = (Path(__file__).resolve().parents[2] / 'docs/localization.md').read_text()
@@ -39,6 +40,20 @@ def test_there_are_commands_for_every_data_set():
 
 def test_every_name_is_explained():
     for name in (*FORMATS, *RULES, *METHODS, *MEANING):
+        assert f'`{name}`' in TEXT, name
+
+
+def test_localize_in_python_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip('torchvision')
+    images, _ = boxes_json(tmp_path, 2)
+    images.rename(tmp_path / 'photos')
+    monkeypatch.chdir(tmp_path)
+    (code,) = [b for b in re.findall(r'```python\n(.*?)```', TEXT, re.S) if 'mmattn.localize' in b]
+    scope = {}
+    exec(code, scope)
+    assert 'photos/p1.png' in capsys.readouterr().out
+    assert scope['scored'].metrics['images'] == 2
+    for name in ('classes', 'metrics', *vars(scope['found'][0])):
         assert f'`{name}`' in TEXT, name
 
 
