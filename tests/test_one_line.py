@@ -20,7 +20,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.hub import get_config
 
 import mmattn
-from tests.tools.test_method_table import method_table
+from mmattn.analysis.method_table import read_methods
 
 ROOT = Path(__file__).parent.parent
 DATA = Path(os.environ.get('MMATTN_SHARED_DATA', ROOT.parent / 'shared' / 'data')) / 'coco_mini'
@@ -33,7 +33,7 @@ HOSTS = {  # config and (width, height) of the images
 NOT_IN_DETECTORS = {'LearnToPayHead'}  # a classifier's; its method is here as LearnToPayGate
 METHODS = {
     f'{method.name} {method.place}': method
-    for method in method_table.METHODS
+    for method in read_methods()
     if method.name not in NOT_IN_DETECTORS
 }
 QUICK = {('SE every block', 'Faster R-CNN'), ('AWFPN neck', 'RetinaNet')}
