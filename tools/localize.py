@@ -105,6 +105,12 @@ def build_parser() -> argparse.ArgumentParser:
     go.add_argument('--device', help='default: cuda where there is one, else cpu')
     go.add_argument('--work-dir', help='default: work_dirs/localize/MODEL')
     go.add_argument('--resume', action='store_true', help='continue a run that was stopped')
+    go.add_argument(
+        '--compare',
+        metavar='DIR',
+        help='work dir of a finished run over the same images: both beside each other, with a '
+        'paired interval',
+    )
     go.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     go.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
     look = parser.add_argument_group('look at single images')
@@ -314,7 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         start = ['python'] if world == 1 else ['torchrun', f'--nproc-per-node={world}']
         command = shlex.join([*start, 'tools/localize.py', *(argv or sys.argv[1:])])
         weights = args.model[1] if len(args.model) > 1 else None
-        info = RunInfo(args.annotations, weights, args.fuse, command)
+        info = RunInfo(args.annotations, weights, args.fuse, command, args.compare)
         score = partial(evaluate_steps, steps) if steps else partial(evaluate, classifier)
         summary = score(annotations, settings, work_dir, device, args.workers, args.resume, info)
     except Exception as error:

@@ -12,20 +12,18 @@ import torch
 from mmengine.logging import print_log
 
 from mmattn.core.version import __version__
+from mmattn.localization.cards import make_cards
+from mmattn.localization.class_names import class_name, in_words
 from mmattn.localization.classifiers import Classifier, count_classes
 from mmattn.localization.drawing import draw, explain
 from mmattn.localization.localizer import Localizer, Settings
-from mmattn.localization.report import (
-    class_name,
-    make_cards,
-    write_curves_png,
-    write_report,
-    write_summary,
-)
-from mmattn.localization.results import RunInfo
+from mmattn.localization.pairing import check_other, compare_runs, compared_table
+from mmattn.localization.report import write_curves_png, write_report, write_summary
+from mmattn.localization.results import LOG_NAME, RunInfo, read_log
 from mmattn.localization.run import write_results
 from mmattn.localization.structures import AnnotatedImage, AnnotationSet
 from mmattn.localization.sweep import iou_matrix
+from mmattn.localization.tables import write_class_csv, write_image_csv
 
 __all__ = ['center_baseline', 'check_labels', 'evaluate', 'show', 'table']
 
@@ -49,7 +47,7 @@ def evaluate(
         annotations: The images and their true boxes.
         settings: What decides the metrics.
         work_dir: Gets ``summary.json``, ``per_image.jsonl``, ``curves.json``, ``curves.png`` and
-            ``report.html``.
+            ``report.html``, and the tables ``per_image.csv`` and ``per_class.csv``.
         device: Where the network runs.
         workers: Processes that decode images.
         resume: Continue what ``work_dir`` has.
@@ -61,8 +59,11 @@ def evaluate(
     Raises:
         ValueError: See :func:`check_labels` and :func:`~mmattn.localization.run.write_results`.
     """
+    if info is not None and info.compare is not None:
+        check_other(info.compare)
     classifier.model.to(device)
-    check_labels(annotations, count_classes(classifier, device))
+    num_classes = count_classes(classifier, device)
+    check_labels(annotations, num_classes)
     images = annotations.images
     found = write_results(classifier, images, settings, work_dir, device, workers, resume, info)
     if found is None:
@@ -85,14 +86,29 @@ def evaluate(
         closed_form=info.closed_form,
         failures=[dict(key=k, error=e) for k, e in info.failures[:50]],
     )
+    drawn = info.hits + info.misses
+    others = {}
+    if info.compare is not None:
+        summary['compared'], others = compare_runs(
+            work_dir,
+            info.compare,
+            settings.iou_thr,
+            settings.sweep_step,
+            {result.key for result in drawn},
+        )
     write_summary(work_dir, metrics, summary)
-    names = annotations.classes or classifier.classes
+    known = annotations.classes or classifier.classes
+    names = in_words(known, num_classes)
     if metrics.swept:
         write_curves_png(work_dir, metrics)
+    results = (result for _, result in read_log(Path(work_dir) / LOG_NAME))
+    write_image_csv(work_dir, results, names, settings.iou_thr)
+    write_class_csv(work_dir, metrics, names)
     with Localizer(classifier, settings, device) as localizer:
-        drawn = info.hits + info.misses
-        cards = make_cards(localizer, drawn, images, names, settings.iou_thr)
-    write_report(work_dir, metrics, summary, cards, names, info.command)
+        cards = make_cards(localizer, drawn, images, names, settings.iou_thr, others)
+    write_report(
+        work_dir, summary, cards, names, info.command, metrics, names_assumed=names != tuple(known)
+    )
     return summary
 
 
@@ -151,6 +167,8 @@ def table(summary: dict[str, Any]) -> str:
         lines.append(f'unreadable      {summary["failed"]:>8}')
     if summary.get('baseline'):
         lines.append(f'centre box      {summary["baseline"]["gt_known"]:>8.4f}   (gt_known)')
+    if summary.get('compared'):
+        lines += ['', compared_table(summary['compared'])]
     return '\n'.join(lines)
 
 
@@ -196,12 +214,13 @@ def show(
             layers = ', '.join(localizer.maps.names)
     print_log(f'layer {layers}', 'current')
     drawn = []
+    names = in_words(classifiers[0].classes, count)
     for path, each in overlays.items():
         several = '_steps' if len(each) > 1 else ''
         file = Path(work_dir) / f'{Path(path).stem}{several}_{settings.cam}.png'
         draw(*each).save(file)
         for step, overlay in enumerate(each, 1):
-            name = class_name(classifiers[0].classes, overlay.label)
+            name = class_name(names, overlay.label)
             name = f'step {step}, {name}' if several else name
             drawn.append((file, name, overlay.score, overlay.boxes_xyxy))
     return drawn

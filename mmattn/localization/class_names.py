@@ -16,11 +16,44 @@ from mmattn.core.names import shorten
 from mmattn.core.text import read_lines
 from mmattn.data.entries import Source
 
-__all__ = ['Synsets', 'find_labels', 'find_synsets', 'line_up', 'read_synsets']
+__all__ = [
+    'Synsets',
+    'class_name',
+    'find_labels',
+    'find_synsets',
+    'in_words',
+    'line_up',
+    'read_synsets',
+]
 
 SYNSET_FILES = ('LOC_synset_mapping.txt', 'synset_words.txt', 'synsets.txt')
 _WNID = re.compile(r'n\d{8}')
 _REMEDY = 'pass --synsets with a text file of the classes, one a line, in label order'
+
+
+def class_name(names: Sequence[str], label: int) -> str:
+    """Readable name of a class, its number where no name is known."""
+    return names[label] if 0 <= label < len(names) else f'class {label}'
+
+
+def in_words(names: Sequence[str], num_classes: int) -> tuple[str, ...]:
+    """Name classes in words where that is possible.
+
+    A thousand classes without names, or with WordNet ids in rising order for names, are taken for
+    ImageNet's, whose list ships with torchvision.
+
+    Args:
+        names: What is known of them, in label order; may be empty.
+        num_classes: Number of classes of the classifier.
+    """
+    ids = list(names) == sorted(names) and all(map(_WNID.fullmatch, names))
+    if num_classes != 1000 or len(names) not in (0, 1000) or not ids:
+        return tuple(names)
+    try:
+        from torchvision.models import get_model_weights
+    except ImportError:
+        return tuple(names)
+    return tuple(get_model_weights('resnet18').IMAGENET1K_V1.meta['categories'])
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -18,8 +17,9 @@ from torch import Tensor
 from mmattn.localization.boxes import boxes_from_maps, upsample
 from mmattn.localization.images import read_in_frame
 from mmattn.localization.localizer import Localizer
+from mmattn.localization.structures import Geometry
 
-__all__ = ['Overlay', 'as_data_uri', 'card', 'draw', 'explain', 'heat_rgba']
+__all__ = ['Overlay', 'as_data_uri', 'draw', 'explain', 'heat_rgba']
 
 TRUE_COLOUR, BOX_COLOUR, HALO = '#ffffff', '#ff2d87', '#101828'
 
@@ -36,6 +36,8 @@ class Overlay:
         truth_xyxy: True boxes in image pixels, may be empty.
         label: Class whose map this is.
         score: Its softmax probability.
+        raw: The map itself, ``(1, h, w)``, as the rule gets it.
+        geometry: How pixels of the network's input relate to those of the image.
     """
 
     image: Image.Image
@@ -45,6 +47,8 @@ class Overlay:
     truth_xyxy: tuple
     label: int
     score: float
+    raw: Tensor | None = None
+    geometry: Geometry | None = None
 
 
 def explain(
@@ -80,7 +84,9 @@ def explain(
         heat = heat.clip(min=0) / max(float(heat.max()), 1e-12)
         boxes = geometry.to_image(boxes_from_maps(maps, geometry.input_size, rule)[0])
         boxes, truth = boxes.tolist(), [list(b) for b in truth_xyxy]
-        overlays.append(Overlay(image, heat, tuple(whole), boxes, truth, label, score))
+        overlays.append(
+            Overlay(image, heat, tuple(whole), boxes, truth, label, score, maps, geometry)
+        )
     return overlays
 
 
@@ -142,24 +148,3 @@ def as_data_uri(image: Image.Image, kind: str = 'jpeg', max_side: int = 320) -> 
     buffer = io.BytesIO()
     image.save(buffer, kind, **({'quality': 82} if kind == 'jpeg' else {'optimize': True}))
     return f'data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}'
-
-
-def card(overlay: Overlay) -> dict[str, Any]:
-    """Collect what the page shows of an overlay: two embedded images, boxes as numbers."""
-    w, h = overlay.image.size
-    heat = Image.fromarray(heat_rgba(overlay.heat))
-    x0, y0, x1, y1 = overlay.heat_xyxy
-
-    def rects(boxes: Sequence) -> list[dict[str, float]]:
-        return [dict(x=b[0], y=b[1], w=b[2] - b[0], h=b[3] - b[1]) for b in boxes]
-
-    return dict(
-        width=w,
-        height=h,
-        photo=as_data_uri(overlay.image),
-        heat=as_data_uri(heat, 'png', 72),
-        heat_box=dict(x=x0, y=y0, w=x1 - x0, h=y1 - y0),
-        boxes=rects(overlay.boxes_xyxy),
-        truth=rects(overlay.truth_xyxy),
-        stroke=max(w, h) / 90,
-    )

@@ -19,7 +19,7 @@ from mmattn.localization.sweep import IOU_THRS, LEVELS, threshold_levels, unpack
 COUNTED = ('top1_cls', 'top5_cls', 'gt_known', 'top1_loc', 'top5_loc')
 _FLUSH = 64
 
-__all__ = ['COUNTED', 'LocalizationMetrics', 'hit_in_top', 'judge']
+__all__ = ['COUNTED', 'LocalizationMetrics', 'hit_in_top', 'interval_95', 'judge']
 
 
 def hit_in_top(result: ImageResult, k: int, iou_thr: float = 0.5) -> bool:
@@ -165,10 +165,12 @@ class LocalizationMetrics:
             out['max_box_acc_v2_parts'] = {
                 str(t): float(c.max()) for t, c in zip(IOU_THRS, curve['v2'])
             }
-        out['interval_95'] = self._intervals()
+        out['interval_95'] = {k: interval_95(v) for k, v in self.replicated().items()}
         return out
 
-    def _intervals(self) -> dict[str, list[float]]:
+    def replicated(self) -> dict[str, np.ndarray]:
+        """Give each metric in every resampled data set, ``{name: (R,)}``; empty without images."""
+        self._flush()
         if not self.replicates or not self.images:
             return {}
         drawn = self._drawn.clip(min=1)
@@ -179,7 +181,7 @@ class LocalizationMetrics:
             best = best / drawn[:, 1, None, None]
             values['max_box_acc'] = best[:, 0, IOU_THRS.index(0.5)]
             values['max_box_acc_v2'] = best[:, 1].mean(1)
-        return {k: np.percentile(v, [2.5, 97.5]).tolist() for k, v in values.items()}
+        return values
 
     def class_table(self, names: Sequence[str] = ()) -> list[dict[str, Any]]:
         """One row per class, lowest ``gt_known`` first: label, name, images, five fractions."""
@@ -189,6 +191,11 @@ class LocalizationMetrics:
             fractions = {k: _ratio(v, row[0]) for k, v in zip(COUNTED, row[1:].tolist())}
             rows.append(dict(label=label, name=name, images=int(row[0]), **fractions))
         return sorted(rows, key=lambda r: (r['gt_known'], r['top1_loc'], r['label']))
+
+
+def interval_95(values: np.ndarray) -> list[float]:
+    """Give the range of the middle 95 % of resampled values."""
+    return np.percentile(values, [2.5, 97.5]).tolist()
 
 
 def _ratio(count: int, total: int) -> float:

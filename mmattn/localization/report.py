@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,14 @@ import jinja2
 import numpy as np
 from mmengine.logging import print_log
 
-from mmattn.localization.drawing import BOX_COLOUR, HALO, TRUE_COLOUR, card, explain
-from mmattn.localization.localizer import Localizer
+from mmattn.localization.boxes import get_rule
 from mmattn.localization.metrics import LocalizationMetrics
-from mmattn.localization.structures import AnnotatedImage, ImageResult
+from mmattn.localization.results import GALLERY
+from mmattn.localization.slider import slider_thresholds
 from mmattn.localization.sweep import IOU_THRS
+from mmattn.localization.tables import CLASS_CSV, IMAGE_CSV
 
-__all__ = [
-    'MEANING',
-    'class_name',
-    'make_cards',
-    'write_curves_png',
-    'write_report',
-    'write_summary',
-]
+__all__ = ['MEANING', 'write_curves_png', 'write_report', 'write_summary']
 
 MEANING = {
     'gt_known': 'Box of the true class hits (IoU &ge; {iou})',
@@ -80,111 +75,148 @@ def write_curves_png(work_dir: str | Path, metrics: LocalizationMetrics) -> None
 
 
 def svg_curves(
-    metrics: LocalizationMetrics, width: int = 640, height: int = 300
-) -> dict[str, Any]:
-    """Draw the same as inline SVG parts for the page."""
+    metrics: LocalizationMetrics,
+    thresholds: Sequence[float],
+    baseline: Mapping[str, float] | None = None,
+    width: int = 640,
+    height: int = 300,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Draw the same as inline SVG parts for the page.
+
+    Args:
+        metrics: A swept one.
+        thresholds: Those of the slider.
+        baseline: The centre box, or None.
+        width, height: Of the drawing.
+
+    Returns:
+        ``(what the page shows, what its script moves the mark with)``.
+    """
     left, right, top, bottom = 44, 12, 10, 36
     w, h = width - left - right, height - top - bottom
 
     def place(x: float, y: float) -> tuple[float, float]:
         return round(left + x * w, 1), round(top + (1 - y) * h, 1)
 
-    lines = []
-    keep = np.unique(np.linspace(0, len(metrics.thresholds) - 1, 256).astype(int))
-    for (name, values), colour in zip(curve_lines(metrics), _COLOURS):
+    lines, mark = [], dict(top=top, bottom=top + h, y=[], values=[])
+    last = len(metrics.thresholds) - 1
+    keep = np.unique(np.linspace(0, last, 256).astype(int))
+    nearest = [int(np.abs(metrics.thresholds - t).argmin()) for t in thresholds]
+    mark['x'] = [place(t, 0)[0] for t in thresholds]
+    for name, values in curve_lines(metrics):
         best = int(values.argmax())
         points = [place(metrics.thresholds[i], values[i]) for i in keep]
         lines.append(
             dict(
                 name=name,
-                colour=colour,
                 points=' '.join(f'{x},{y}' for x, y in points),
                 best=place(metrics.thresholds[best], values[best]),
                 value=float(values.max()),
                 threshold=float(metrics.thresholds[best]),
             )
         )
+        mark['values'].append([round(float(values[i]), 4) for i in nearest])
+        mark['y'].append([place(0, values[i])[1] for i in nearest])
     ticks = [i / 5 for i in range(6)]
-    return dict(
+    level = baseline and baseline['gt_known']
+    shown = dict(
         width=width,
         height=height,
         lines=lines,
         x_ticks=[(t, place(t, 0)) for t in ticks],
         y_ticks=[(t, place(0, t), place(1, t)) for t in ticks],
+        baseline=(place(0, level), place(1, level)) if baseline else None,
     )
-
-
-def make_cards(
-    localizer: Localizer,
-    results: Sequence[ImageResult],
-    images: Sequence[AnnotatedImage],
-    names: Sequence[str],
-    iou_thr: float,
-) -> list[dict[str, Any]]:
-    """Gallery cards for results, in order; the maps are made again, one image at a time."""
-    by_key = {p.key: p for p in images}
-    cards = []
-    for result in results:
-        image = by_key[result.key]
-        overlay = explain(localizer, image.path, image.label, image.boxes_xyxy, image.size)[-1]
-        best = result.top5[0] if result.top5 else -1
-        cards.append(
-            dict(
-                card(overlay),
-                key=result.key,
-                hit=result.iou >= iou_thr,
-                iou=result.iou,
-                true_name=class_name(names, result.label),
-                best_name=class_name(names, best),
-                class_right=best == result.label,
-            )
-        )
-    return cards
-
-
-def class_name(names: Sequence[str], label: int) -> str:
-    """Readable name of a class, its number where no name is known."""
-    return names[label] if 0 <= label < len(names) else f'class {label}'
+    return shown, mark
 
 
 def write_report(
     work_dir: str | Path,
-    metrics: LocalizationMetrics,
     summary: dict[str, Any],
     cards: Sequence[dict[str, Any]],
-    names: Sequence[str],
-    command: str,
-    worst: int = 20,
+    names: Sequence[str] = (),
+    command: str = '',
+    metrics: LocalizationMetrics | None = None,
+    names_assumed: bool = False,
+    gallery: int = GALLERY,
 ) -> Path:
-    """Write ``report.html``: needs no network and no script to be read."""
+    """Write ``report.html``: one file that needs no network, and no script to be read.
+
+    Args:
+        work_dir: Its folder; the tables of :mod:`~mmattn.localization.tables` lie there already.
+        summary: What ``summary.json`` holds.
+        cards: What :func:`~mmattn.localization.cards.make_cards` gave.
+        names: Class names in label order.
+        command: The command line.
+        metrics: The counts, or None where there are no true boxes.
+        names_assumed: Whether the names are ImageNet's for want of any.
+        gallery: Hits, and misses, that were picked at most.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / 'page'),
+        autoescape=jinja2.select_autoescape(['j2']),
+        trim_blocks=True,
     )
-    iou = f'{summary["iou_thr"]:g}'
-    rows = []
-    for key, meaning in MEANING.items():
-        if summary.get(key) is not None:
-            rows.append(
-                dict(
-                    key=key,
-                    value=summary[key],
-                    meaning=meaning.replace('{iou}', iou),
-                    interval=summary['interval_95'].get(key),
-                )
-            )
+    thresholds = slider_thresholds(get_rule(summary['rule']))
+    data = dict(
+        rule=summary['rule'],
+        thresholds=thresholds,
+        start=thresholds.index(summary['rule']['threshold']),
+        iou_thr=summary.get('iou_thr'),
+        images=[_for_script(card) for card in cards],
+    )
+    curves = None
+    if metrics is not None and metrics.swept:
+        curves, data['curves'] = svg_curves(metrics, thresholds, summary.get('baseline'))
     page = environment.get_template('report.html.j2').render(
         summary=summary,
-        rows=rows,
-        curves=svg_curves(metrics) if metrics.swept else None,
-        hits=[c for c in cards if c['hit']],
-        misses=[c for c in cards if not c['hit']],
-        classes=metrics.class_table(names)[:worst],
-        class_count=len(metrics.per_class),
+        rows=_rows(summary),
+        curves=curves,
+        compared=summary.get('compared'),
+        cards=cards,
+        data=data,
+        gallery=gallery,
+        classes_shown=sorted({(c['label'], c['name']) for c in cards}, key=lambda c: c[::-1]),
+        classes=metrics.class_table(names) if metrics is not None else None,
+        downloads=_downloads(Path(work_dir)),
         command=command,
-        true_colour=TRUE_COLOUR,
-        box_colour=BOX_COLOUR,
-        halo=HALO,
+        names_assumed=names_assumed,
     )
     path = Path(work_dir) / 'report.html'
-    path.write_text(page, encoding='utf-8')
+    path.write_text(page, encoding='utf-8', errors='replace')
     return path
+
+
+def _for_script(card: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ('key', 'label', 'score', 'shot', 'iou', 'hit', 'class_right', 'other_iou')
+    return dict({k: card[k] for k in kept if k in card}, truth=card['truth_xyxy'])
+
+
+def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """List the figures that a summary has, each with its meaning and its interval."""
+    return [
+        dict(
+            key=key,
+            value=summary[key],
+            meaning=meaning.replace('{iou}', f'{summary["iou_thr"]:g}'),
+            interval=summary['interval_95'].get(key),
+        )
+        for key, meaning in MEANING.items()
+        if summary.get(key) is not None
+    ]
+
+
+def _downloads(work_dir: Path, largest: int = 300_000) -> list[tuple[str, str, str]]:
+    """List the tables to save: inside the page where they are small, else beside it."""
+    found = []
+    for name, what in ((IMAGE_CSV, 'a row an image'), (CLASS_CSV, 'a row a class')):
+        file = work_dir / name
+        if not file.is_file():
+            continue
+        href = name
+        if file.stat().st_size <= largest:
+            href = f'data:text/csv;base64,{base64.b64encode(file.read_bytes()).decode()}'
+        else:
+            what += ', beside this page'
+        found.append((name, href, what))
+    return found

@@ -16,6 +16,7 @@ from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.structures import ImageResult
 
 __all__ = [
+    'GALLERY',
     'LOG_NAME',
     'ResultLog',
     'RunInfo',
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 LOG_NAME = 'per_image.jsonl'
+GALLERY = 24  # hits to show, and misses
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class RunInfo:
         weights: The weights, as the user named them.
         fused: Whether norms were folded into convolutions.
         command: The command line, for the report.
+        compare: Folder of a run to show beside this one, or None.
         target_layers: Names of the layers the maps are of; known when the run ends.
         closed_form: Whether the maps needed no backward pass; known when the run ends.
         hits: Images of the gallery whose box hits; known when the run ends.
@@ -50,6 +53,7 @@ class RunInfo:
     weights: str | None = None
     fused: bool = False
     command: str = ''
+    compare: str | None = None
     target_layers: tuple[str, ...] = ()
     closed_form: bool = False
     hits: tuple[ImageResult, ...] = ()
@@ -188,7 +192,7 @@ def collect(
     keys: Sequence[str],
     settings: Settings,
     info: RunInfo,
-    gallery: int = 12,
+    gallery: int = GALLERY,
 ) -> tuple[LocalizationMetrics, RunInfo]:
     """Join the logs, count everything, and pick the images of the gallery.
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mmattn.localization.class_names import line_up
+from mmattn.localization.class_names import class_name, in_words, line_up
 
 KNOWN = ('red', 'green', 'blue')
 
@@ -33,3 +33,19 @@ def test_a_list_that_the_user_named_may_be_a_translation():
     assert line_up(('rot', 'gruen', 'blau'), KNOWN, explicit=True) == [0, 1, 2]
     with pytest.raises(ValueError, match='not those of the classifier'):
         line_up(('rot', 'green', 'red'), KNOWN, explicit=True)
+
+
+def test_a_thousand_classes_without_names_are_imagenets():
+    pytest.importorskip('torchvision')
+    ids = [f'n{i:08d}' for i in range(1000)]
+    for names in ((), ids):
+        words = in_words(names, 1000)
+        assert (words[0], words[7], words[999]) == ('tench', 'cock', 'toilet tissue')
+    own = tuple(f'part {i}' for i in range(1000))
+    assert in_words(own, 1000) == own
+    assert in_words(ids[::-1], 1000) == tuple(ids[::-1])
+    assert in_words((), 10) == ()
+
+
+def test_a_class_without_a_name_is_its_number():
+    assert [class_name(('cat',), label) for label in (0, 1, -1)] == ['cat', 'class 1', 'class -1']
