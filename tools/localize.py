@@ -2,11 +2,16 @@
 
     python tools/localize.py torchvision:resnet50 DEFAULT --images val/ --annotations val_xml/
     python tools/localize.py mmpretrain:CONFIG CHECKPOINT --images DIR --annotations PATH --resume
+    python tools/localize.py timm:resnet50 pretrained --images photos/ 'shots/*.png'
+    python tools/localize.py python:my_net.py:make weights.pth --images photos/ --classes cat dog
     python tools/localize.py timm:resnet50 pretrained --show dog.jpg
 
-MODEL is mmpretrain:CONFIG CHECKPOINT, torchvision:NAME [WEIGHTS], timm:NAME [FILE | pretrained]
-or python:package.module:function [ARGUMENT]. Exit code: 0 all went well, 1 some images could
-not be read (the rest was evaluated), 2 an error ended the run, 130 it was interrupted.
+With --annotations the boxes are scored; without, they are written: boxes.json (COCO), boxes.csv,
+overlays/ and report.html. MODEL is mmpretrain:CONFIG CHECKPOINT, torchvision:NAME [WEIGHTS],
+timm:NAME [FILE | pretrained] or python:MODULE:FUNCTION [ARGUMENT], where MODULE is
+package.module or path/to/file.py and FUNCTION returns the network, or the network and a dict of
+input_size, mean, std, classes. Exit code: 0 all went well, 1 some images could not be read (the
+rest was evaluated), 2 an error ended the run, 130 it was interrupted.
 """
 
 import argparse
@@ -26,7 +31,9 @@ from mmattn.cli.failures import end_run
 from mmattn.core.checkpoint import guarded_loading
 from mmattn.core.config import read_config
 from mmattn.core.text import write_text
+from mmattn.data.folders import find_images
 from mmattn.deploy import fuse
+from mmattn.localization.annotate import BOXES_JSON, annotate, annotated_table
 from mmattn.localization.annotations import FORMATS, load_annotations, read_synsets
 from mmattn.localization.api import evaluate, show, table
 from mmattn.localization.boxes import RULES, get_rule
@@ -48,10 +55,16 @@ def build_parser() -> argparse.ArgumentParser:
     add('model', nargs='+', metavar='MODEL', help='classifier, and its checkpoint or weights')
     add('--config', help='file that sets any of these options, e.g. rule = dict(threshold=0.3)')
     data = parser.add_argument_group('data')
-    data.add_argument('--images', metavar='DIR', help='folder of images, flat or nested')
+    data.add_argument(
+        '--images',
+        nargs='+',
+        metavar='PATH',
+        help='folder of images, flat or nested; without annotations also files and globs',
+    )
     data.add_argument('--annotations', metavar='PATH', help='boxes, in any of the known formats')
     data.add_argument('--format', choices=FORMATS, help='format of the annotations, else found')
     data.add_argument('--synsets', metavar='FILE', help='class names in label order, one a line')
+    data.add_argument('--classes', nargs='+', metavar='NAME', help='class names in label order')
     data.add_argument('--split', choices=('test', 'train', 'all'), default='test', help='for CUB')
     data.add_argument(
         '--allow-missing', action='store_true', help='leave out images that have mismatches'
@@ -113,9 +126,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     go.add_argument('--launcher', choices=('none', 'pytorch', 'slurm', 'mpi'), default='none')
     go.add_argument('--local-rank', '--local_rank', type=int, default=0, help=argparse.SUPPRESS)
-    look = parser.add_argument_group('look at single images')
+    look = parser.add_argument_group('images without annotations')
     look.add_argument('--show', nargs='+', metavar='IMAGE', help='draw map and box, then stop')
-    look.add_argument('--label', type=int, help='class to show, else the best one')
+    look.add_argument('--label', type=int, help='class to find, else the best one of each image')
+    look.add_argument(
+        '--overlays',
+        type=int,
+        metavar='COUNT',
+        help='draw only the first images of --images (0: none)',
+    )
     return parser
 
 
@@ -138,13 +157,34 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         args = parser.parse_args(argv)
     if len(args.model) > 2:
         raise ValueError(f'give a model and at most one checkpoint, got {" ".join(args.model)}')
+    args.images = [args.images] if isinstance(args.images, str) else args.images
     if not args.show:
-        for name in ('images', 'annotations'):
-            if getattr(args, name) is None:
-                raise ValueError(f'--{name} is needed (or --show IMAGE to draw one image)')
+        _check_data(args)
+    if args.synsets and args.classes:
+        raise ValueError('give the class names with --synsets or with --classes, not with both')
     if args.workers < 0:
         raise ValueError(f'workers must be 0 or more, got {args.workers}')
     return args
+
+
+def _check_data(args: argparse.Namespace) -> None:
+    if args.images is None:
+        raise ValueError('--images is needed (or --show IMAGE to draw one image)')
+    if args.annotations is not None:
+        if len(args.images) > 1:
+            raise ValueError(
+                f'--images must be one folder where there are annotations, got {len(args.images)}'
+            )
+        if args.label is not None:
+            raise ValueError('--label is for images without annotations: these have the class')
+        return
+    for name in ('compare', 'format'):
+        if getattr(args, name) is not None:
+            raise ValueError(f'--{name} needs --annotations')
+    if args.steps == 'all':
+        raise ValueError("--steps all needs --annotations or --show; 'last' and 'mean' do not")
+    if args.overlays is not None and args.overlays < 0:
+        raise ValueError(f'overlays must be 0 or more, got {args.overlays}')
 
 
 def make_settings(args: argparse.Namespace) -> Settings:
@@ -184,16 +224,18 @@ def make_classifier(args: argparse.Namespace) -> Classifier:
     return replace(classifier, preprocess=replace(classifier.preprocess, **changed))
 
 
-def with_names(classifier: Classifier, synsets: str, count: int) -> Classifier:
-    """Give the classifier the class names of a file."""
-    if not os.path.isfile(synsets):
-        raise ValueError(f'synsets: {synsets} does not exist')
-    names = read_synsets(synsets).names
+def with_names(classifier: Classifier, args: argparse.Namespace, count: int) -> Classifier:
+    """Give the classifier the class names that the user named."""
+    source, names = 'classes', args.classes
+    if args.synsets:
+        if not os.path.isfile(args.synsets):
+            raise ValueError(f'synsets: {args.synsets} does not exist')
+        source, names = f'synsets: {args.synsets}', read_synsets(args.synsets).names
+    if names is None:
+        return classifier
     if len(names) != count:
-        raise ValueError(
-            f'synsets: {synsets} names {len(names)} classes and the classifier has {count}'
-        )
-    return replace(classifier, classes=names)
+        raise ValueError(f'{source} names {len(names)} classes and the classifier has {count}')
+    return replace(classifier, classes=tuple(names))
 
 
 def at_each_step(classifier: Classifier) -> list[Classifier]:
@@ -247,6 +289,25 @@ def start_processes(args: argparse.Namespace) -> None:
         )
 
 
+def read_annotations(
+    args: argparse.Namespace, classifier: Classifier, classes: int, work_dir: str
+) -> AnnotationSet:
+    """Read the annotations and match them with the images."""
+    annotations = load_annotations(
+        args.annotations,
+        args.images[0],
+        args.format,
+        args.synsets,
+        args.split,
+        classes,
+        classifier.classes,
+    )
+    if get_dist_info()[0] == 0 or not args.allow_missing:
+        what = f'{args.annotations} and {args.images[0]}'
+        report_problems(annotations, args.allow_missing, work_dir, what)
+    return annotations
+
+
 def report_problems(annotations: AnnotationSet, allow: bool, work_dir: str, what: str) -> None:
     """Print mismatches and list all in a file; they end the run unless they are allowed."""
     counts = annotations.problem_counts()
@@ -288,8 +349,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         device = choose_device(args)
         work_dir = work_dir_of(args)
         classes = count_classes(classifier)
-        if args.show and args.synsets:
-            classifier = with_names(classifier, args.synsets, classes)
+        if args.annotations is None or args.classes:  # else they are matched by name
+            classifier = with_names(classifier, args, classes)
         steps = at_each_step(classifier) if args.steps == 'all' else []
         if args.show:
             calls = 'last' if steps else args.steps
@@ -304,25 +365,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "steps must be 'last' or 'mean' in an evaluation of a network without top-down "
                 "blocks, got 'all'"
             )
-        annotations = load_annotations(
-            args.annotations,
-            args.images,
-            args.format,
-            args.synsets,
-            args.split,
-            classes,
-            classifier.classes,
-        )
-        if get_dist_info()[0] == 0 or not args.allow_missing:
-            what = f'{args.annotations} and {args.images}'
-            report_problems(annotations, args.allow_missing, work_dir, what)
         world = get_dist_info()[1]
         start = ['python'] if world == 1 else ['torchrun', f'--nproc-per-node={world}']
         command = shlex.join([*start, 'tools/localize.py', *(argv or sys.argv[1:])])
         weights = args.model[1] if len(args.model) > 1 else None
-        info = RunInfo(args.annotations, weights, args.fuse, command, args.compare)
-        score = partial(evaluate_steps, steps) if steps else partial(evaluate, classifier)
-        summary = score(annotations, settings, work_dir, device, args.workers, args.resume, info)
+        info = RunInfo(args.annotations or '', weights, args.fuse, command, args.compare)
+        run = (settings, work_dir, device, args.workers, args.resume, info)
+        if args.annotations is None:
+            paths = find_images(args.images)
+            summary = annotate(classifier, paths, *run, args.label, args.overlays)
+        else:
+            annotations = read_annotations(args, classifier, classes, work_dir)
+            score = partial(evaluate_steps, steps) if steps else partial(evaluate, classifier)
+            summary = score(annotations, *run)
     except Exception as error:
         return end_run('localize', error, code=2)
     except KeyboardInterrupt:
@@ -330,7 +385,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     if summary is None:
         return 0
-    print(steps_table(summary) if steps else table(summary))
+    if args.annotations is None:
+        print(annotated_table(summary))
+        print(f'boxes: {os.path.join(work_dir, BOXES_JSON)}')
+    else:
+        print(steps_table(summary) if steps else table(summary))
     print(f'report: {os.path.join(work_dir, "step_*" if steps else "", "report.html")}')
     return 1 if summary['failed'] else 0
 

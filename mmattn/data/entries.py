@@ -12,7 +12,7 @@ class Entry:
 
     Args:
         key: Name of the image as the file spells it, with or without folder and suffix.
-        names: Class of each box: a name, a class index, or a category id.
+        names: Class of each box, or one for all: a name, a class index, or a category id.
         boxes: ``(x0, y0, x1, y1)`` each.
         size: ``(height, width)`` or None.
         faults: Sentences about values that cannot be used; the image is then left out.

@@ -25,7 +25,7 @@ from mmattn.localization.structures import AnnotatedImage, AnnotationSet
 from mmattn.localization.sweep import iou_matrix
 from mmattn.localization.tables import write_class_csv, write_image_csv
 
-__all__ = ['center_baseline', 'check_labels', 'evaluate', 'show', 'table']
+__all__ = ['center_baseline', 'check_labels', 'evaluate', 'how_made', 'show', 'table']
 
 SHOWN = ('top1_loc', 'top5_loc', 'gt_known', 'max_box_acc', 'max_box_acc_v2')
 
@@ -71,20 +71,11 @@ def evaluate(
     metrics, info = found
     summary = dict(
         metrics.summary(),
-        model=classifier.name,
-        cam=settings.cam,
-        rule=asdict(settings.rule),
+        **how_made(classifier, settings, info),
         sweep_components=settings.sweep_components,
-        preprocess=asdict(classifier.preprocess),
         problems=annotations.problem_counts(),
         baseline=center_baseline(images, settings.iou_thr),
-        version=__version__,
         annotations=info.annotations,
-        weights=info.weights,
-        fused=info.fused,
-        target_layer=list(info.target_layers),
-        closed_form=info.closed_form,
-        failures=[dict(key=k, error=e) for k, e in info.failures[:50]],
     )
     drawn = info.hits + info.misses
     others = {}
@@ -110,6 +101,22 @@ def evaluate(
         work_dir, summary, cards, names, info.command, metrics, names_assumed=names != tuple(known)
     )
     return summary
+
+
+def how_made(classifier: Classifier, settings: Settings, info: RunInfo) -> dict[str, Any]:
+    """Give the part of a summary that says where results come from."""
+    return dict(
+        model=classifier.name,
+        cam=settings.cam,
+        rule=asdict(settings.rule),
+        preprocess=asdict(classifier.preprocess),
+        version=__version__,
+        weights=info.weights,
+        fused=info.fused,
+        target_layer=list(info.target_layers),
+        closed_form=info.closed_form,
+        failures=[dict(key=k, error=e) for k, e in info.failures[:50]],
+    )
 
 
 def check_labels(annotations: AnnotationSet, num_classes: int) -> None:

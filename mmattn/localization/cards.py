@@ -63,7 +63,7 @@ def _card(
     iou_thr: float,
     other: ImageResult | None,
 ) -> dict[str, Any]:
-    label = image.label if image.boxes_xyxy else result.top5[0]
+    label = result.label
     overlay = explain(localizer, image.path, label, image.boxes_xyxy, image.size)[-1]
     best = result.top5[0] if result.top5 else -1
     card = dict(
@@ -72,7 +72,7 @@ def _card(
         label=label,
         name=class_name(names, label),
         best_name=class_name(names, best),
-        score=result.score,
+        score=result.score if image.boxes_xyxy else result.label_score,
         truth_xyxy=overlay.truth_xyxy,
         shot=_shot(overlay, localizer.settings.rule),
     )

@@ -25,6 +25,9 @@ def match(
 ) -> AnnotationSet:
     """Turn a source's entries into images to evaluate.
 
+    An image with boxes of several classes becomes one entry a class, ``key (class)``, with that
+    class's boxes.
+
     Args:
         source: What a reader returned.
         images: Folder of images.
@@ -47,10 +50,9 @@ def match(
             problems.append(Problem('duplicate id', entry.key, 'annotated twice; first one kept'))
             continue
         seen.add(entry.key)
-        image, own = _check(entry, files, size, index, labels, source.frame)
-        problems += own
-        if image is not None:
-            usable.append(image)
+        own, faults = _check(entry, files, size, index, labels, classes, source.frame)
+        problems += faults
+        usable += own
     if source.complete:
         for file in index.files:
             if file not in used:
@@ -71,16 +73,17 @@ def _check(
     size: ImageSize | None,
     index: ImageIndex,
     labels: dict[Any, int],
+    classes: tuple[str, ...],
     frame: str,
-) -> tuple[AnnotatedImage | None, list[Problem]]:
-    """One entry: ``(AnnotatedImage or None, problems)``."""
+) -> tuple[list[AnnotatedImage], list[Problem]]:
+    """One entry: ``(an image for each class in it, problems)``."""
     key = entry.key
 
-    def no(kind: str, text: str) -> tuple[None, list[Problem]]:
-        return None, [Problem(kind, key, text)]
+    def no(kind: str, text: str) -> tuple[list[AnnotatedImage], list[Problem]]:
+        return [], [Problem(kind, key, text)]
 
     if entry.faults:
-        return None, [Problem('unreadable annotation', key, text) for text in entry.faults]
+        return [], [Problem('unreadable annotation', key, text) for text in entry.faults]
     if not files:
         return no('missing file', f'no such image in the folder{index.instead(key)}')
     if len(files) > 1:
@@ -89,41 +92,52 @@ def _check(
     if not entry.boxes:
         crowd = f'only crowd boxes ({entry.crowd}), which are not used' if entry.crowd else ''
         return no('image without boxes', crowd or 'no box in the annotations')
-    if len(set(entry.names)) != 1:
-        text = f'{len(set(entry.names))} classes in one image; the benchmark needs one'
-        return no('several classes', text)
-    name = entry.names[0]
-    label = labels.get(name)
-    if label is None:
-        return no('unknown class', f'{name!r} is not in the list of classes')
+    names = list(dict.fromkeys(entry.names))
+    unknown = [name for name in names if labels.get(name) is None]
+    problems = [
+        Problem('unknown class', key, f'{name!r} is not in the list of classes')
+        for name in unknown
+    ]
+    if len(unknown) == len(names):
+        return [], problems
     if size is not None:
         frame = choose_frame(size, entry.size, frame)
         if frame is None:
             said = show_size(entry.size)
             return no('size disagrees', f'the annotations say {said}, {files[0]} is {size}')
     pixels = size.size(frame) if size is not None else entry.size
-    boxes, problems = _check_boxes(entry, pixels)
-    if not boxes:
-        return None, problems
-    return AnnotatedImage(key, files[0], int(label), tuple(boxes), pixels, frame), problems
+    owners = entry.names * len(entry.boxes) if len(entry.names) == 1 else entry.names
+    found = []
+    for name in names:
+        if name in unknown:
+            continue
+        own = [box for box, owner in zip(entry.boxes, owners) if owner == name]
+        boxes, faults = _check_boxes(key, own, pixels)
+        problems += faults
+        if boxes:
+            label = int(labels[name])
+            word = classes[label] if label < len(classes) else name
+            place = key if len(names) == 1 else f'{key} ({word})'
+            found.append(AnnotatedImage(place, files[0], label, tuple(boxes), pixels, frame))
+    return found, problems
 
 
 def _check_boxes(
-    entry: Entry, size: tuple[int, int] | None
+    key: str, given: list, size: tuple[int, int] | None
 ) -> tuple[list[tuple[float, ...]], list[Problem]]:
     boxes, problems = [], []
-    for box in entry.boxes:
+    for box in given:
         box = tuple(float(v) for v in box)
         if not all(map(math.isfinite, box)) or box[2] <= box[0] or box[3] <= box[1]:
             text = f'box {list(box)}: x1 and y1 must be beyond x0 and y0'
-            problems.append(Problem('empty box', entry.key, text))
+            problems.append(Problem('empty box', key, text))
             continue
         if size is not None:
             height, width = size
             over = max(-box[0], -box[1], box[2] - width, box[3] - height)
             if over > _SLACK:
                 text = f'box {list(box)} in an image of {width} x {height}'
-                problems.append(Problem('box outside the image', entry.key, text))
+                problems.append(Problem('box outside the image', key, text))
             box = (max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height))
             if box[2] <= box[0] or box[3] <= box[1]:
                 continue

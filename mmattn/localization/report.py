@@ -17,7 +17,7 @@ from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.results import GALLERY
 from mmattn.localization.slider import slider_thresholds
 from mmattn.localization.sweep import IOU_THRS
-from mmattn.localization.tables import CLASS_CSV, IMAGE_CSV
+from mmattn.localization.tables import BOX_CSV, CLASS_CSV, IMAGE_CSV
 
 __all__ = ['MEANING', 'write_curves_png', 'write_report', 'write_summary']
 
@@ -209,7 +209,8 @@ def _rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _downloads(work_dir: Path, largest: int = 300_000) -> list[tuple[str, str, str]]:
     """List the tables to save: inside the page where they are small, else beside it."""
     found = []
-    for name, what in ((IMAGE_CSV, 'a row an image'), (CLASS_CSV, 'a row a class')):
+    known = {IMAGE_CSV: 'a row an image', CLASS_CSV: 'a row a class', BOX_CSV: 'a row a box'}
+    for name, what in known.items():
         file = work_dir / name
         if not file.is_file():
             continue

@@ -6,7 +6,6 @@ one line of ``per_image.jsonl``, and ``summary.json`` is computed from those lin
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,11 +20,12 @@ from mmattn.localization.classifiers import Classifier
 from mmattn.localization.images import ImageDataset, collate
 from mmattn.localization.localizer import Localizer, Settings
 from mmattn.localization.metrics import LocalizationMetrics
+from mmattn.localization.progress import show_progress
 from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, collect, done_keys
 from mmattn.localization.structures import AnnotatedImage, ImageResult
 from mmattn.localization.work_dir import open_work_dir, run_identity
 
-__all__ = ['Progress', 'find_boxes', 'fix_batches', 'prepare', 'write_results']
+__all__ = ['find_boxes', 'fix_batches', 'prepare', 'write_results']
 
 
 def fix_batches(count: int, batch_size: int) -> list[list[int]]:
@@ -84,8 +84,9 @@ def write_results(
         if rank == 0:
             way = 'closed form, no backward pass' if closed_form else 'gradient'
             print_log(f'{settings.cam} on layer {", ".join(names)} ({way})', 'current')
-        progress = Progress(sum(len(b) for b in todo), settings)
-        with ResultLog(own_log) as log:
+        judged = any(image.boxes_xyxy for image in images[:1])
+        total = sum(len(batch) for batch in todo)
+        with show_progress(total, settings, judged) as progress, ResultLog(own_log) as log:
             for results in find_boxes(localizer, images, todo, workers):
                 log.append(results)  # an image that is there already: its first line counts
                 progress.update(results)
@@ -158,45 +159,3 @@ def _in_order(
     for index, error in failures:
         found[index] = ImageResult(images[index].key, images[index].label, error=error)
     return [found[index] for index in batch]
-
-
-class Progress:
-    """A line of progress every few seconds: speed, time left, running metrics.
-
-    Args:
-        total: Images to come.
-        settings: Gives the IoU from which a box counts.
-        every: Seconds between two lines.
-    """
-
-    def __init__(self, total: int, settings: Settings, every: float = 10.0) -> None:
-        self.total, self.every = total, every
-        self.metrics = LocalizationMetrics(settings.iou_thr, 0.5, replicates=0)
-        self.start = self.last = time.time()
-        self.count = 0
-
-    def update(self, results: Sequence[ImageResult]) -> None:
-        """Count results and log a line when it is time or everything is done."""
-        self.count += len(results)
-        for result in results:
-            self.metrics.update(result)
-        now = time.time()
-        if now - self.last < self.every and self.count < self.total:
-            return
-        self.last = now
-        speed = self.count / max(now - self.start, 1e-9)
-        left = (self.total - self.count) / max(speed, 1e-9)
-        values = self.metrics.totals()
-        shown = '  '.join(f'{k} {values[k]:.3f}' for k in ('top1_loc', 'top5_loc', 'gt_known'))
-        failed = f'  {self.metrics.failed} unreadable' if self.metrics.failed else ''
-        print_log(
-            f'[{self.count}/{self.total}] {speed:.1f} images/s, {_clock(left)} left  '
-            f'{shown}{failed}',
-            'current',
-        )
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f'{hours}:{minutes:02d}:{seconds:02d}'

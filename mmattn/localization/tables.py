@@ -12,9 +12,17 @@ from mmattn.localization.class_names import class_name
 from mmattn.localization.metrics import COUNTED, LocalizationMetrics
 from mmattn.localization.structures import ImageResult
 
-__all__ = ['CLASS_CSV', 'IMAGE_CSV', 'write_class_csv', 'write_image_csv']
+__all__ = [
+    'BOX_CSV',
+    'CLASS_CSV',
+    'IMAGE_CSV',
+    'write_box_csv',
+    'write_class_csv',
+    'write_image_csv',
+]
 
-IMAGE_CSV, CLASS_CSV = 'per_image.csv', 'per_class.csv'
+IMAGE_CSV, CLASS_CSV, BOX_CSV = 'per_image.csv', 'per_class.csv', 'boxes.csv'
+BOX_COLUMNS = ('image', 'label', 'class', 'score', 'x0', 'y0', 'x1', 'y1', 'error')
 
 IMAGE_COLUMNS = (
     'image',
@@ -62,6 +70,23 @@ def _row(result: ImageResult, names: Sequence[str], iou_thr: float) -> list:
         *right,
         boxes,
     ]
+
+
+def write_box_csv(
+    work_dir: str | Path, results: Iterable[ImageResult], names: Sequence[str]
+) -> None:
+    """Write ``boxes.csv``: one row a box, and one with the reason for an image without any."""
+    path = Path(work_dir) / BOX_CSV
+    with path.open('w', newline='', encoding='utf-8', errors='surrogateescape') as file:
+        rows = csv.writer(file)
+        rows.writerow(BOX_COLUMNS)
+        for result in results:
+            if result.error is not None:
+                rows.writerow([result.key, *[''] * (len(BOX_COLUMNS) - 2), result.error])
+            for box in result.boxes_xyxy:
+                name, score = class_name(names, result.label), f'{result.label_score:.4f}'
+                corners = [f'{value:g}' for value in box]
+                rows.writerow([result.key, result.label, name, score, *corners, ''])
 
 
 def write_class_csv(

@@ -148,8 +148,11 @@ def test_coco(tmp_path):
     assert facts(found) == [
         ('a.jpg', 1, ((1, 2, 11, 7), (0, 0, 40, 30)), (30, 40)),
         ('b.jpg', 0, ((1, 1, 3, 3),), (30, 40)),
+        ('c.jpg (cat)', 0, ((1, 1, 3, 3),), (30, 40)),  # one entry a class
+        ('c.jpg (dog)', 1, ((1, 1, 3, 3),), (30, 40)),
     ]
-    assert found.problem_counts() == {'several classes': 1, 'image without boxes': 1}
+    assert [image.path.name for image in found.images[2:]] == ['c.jpg', 'c.jpg']
+    assert found.problem_counts() == {'image without boxes': 1}
     write(path, '{"images": []}')
     with pytest.raises(ValueError, match="must hold a list 'annotations' as COCO does"):
         load_annotations(path, images)

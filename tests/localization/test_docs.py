@@ -5,10 +5,13 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
+import torchvision
 
 from mmattn.localization.annotations import FORMATS
 from mmattn.localization.boxes import RULES
 from mmattn.localization.cam import METHODS
+from mmattn.localization.classifiers import load_classifier
 from mmattn.localization.report import MEANING
 from tests.localization.data import boxes_json
 from tests.localization.test_tool import TOOL
@@ -29,7 +32,7 @@ def test_commands_parse(line):
     words = shlex.split(line, comments=True)[2:]
     args = TOOL.parse_args(words)
     assert 1 <= len(args.model) <= 2
-    assert args.show or (args.images and args.annotations)
+    assert args.show or args.images
 
 
 def test_there_are_commands_for_every_data_set():
@@ -55,6 +58,17 @@ def test_localize_in_python_runs(tmp_path, monkeypatch, capsys):
     assert scope['scored'].metrics['images'] == 2
     for name in ('classes', 'metrics', *vars(scope['found'][0])):
         assert f'`{name}`' in TEXT, name
+
+
+def test_the_model_of_a_file_is_loaded(tmp_path):
+    code = [b for b in re.findall(r'```python\n(.*?)```', TEXT, re.S) if b.startswith('# my_net')]
+    assert len(code) == 1
+    (tmp_path / 'my_net.py').write_text(code[0])
+    net = torchvision.models.resnet18(num_classes=3)
+    torch.save(net.state_dict(), tmp_path / 'weights.pth')
+    found = load_classifier(f'python:{tmp_path}/my_net.py:make', str(tmp_path / 'weights.pth'))
+    assert found.classes == ('cat', 'dog', 'hen')
+    torch.testing.assert_close(found.model.fc.weight, net.fc.weight)
 
 
 def test_the_python_example_runs(capsys):

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from mmattn.localization import images, results
+from mmattn.localization import progress as showing
 from mmattn.localization import run as running
 from mmattn.localization.annotations import load_annotations
 from mmattn.localization.api import center_baseline, check_labels, evaluate, table
@@ -375,8 +376,8 @@ def test_all_output(tmp_path, found):
 
 def test_progress_lines(monkeypatch):
     lines = []
-    monkeypatch.setattr(running, 'print_log', lambda text, _: lines.append(text))
-    progress = running.Progress(4, Settings(), every=0)
+    monkeypatch.setattr(showing, 'print_log', lambda text, _: lines.append(text))
+    progress = showing.Progress(4, Settings(), every=0)
     progress.update([ImageResult('a', 1, (1,), 0.9), ImageResult('b', 1, error='x')])
     progress.update([ImageResult('c', 1, (2, 1), 0.9), ImageResult('d', 1, (1,), 0.2)])
     assert lines[0].startswith('[2/4] ')
