@@ -25,6 +25,7 @@ _LOCATIONS = [
     'mmattn.backbones',
     'mmattn.necks',
     'mmattn.heads',
+    'mmattn.classifiers',
 ]
 
 
@@ -72,7 +73,10 @@ METRICS = _Registry(
     'metric',
     parent=MMENGINE_METRICS,
     scope='mmattn',
-    locations=[] if host_problem('mmdet') else ['mmattn.evaluation.coco_metric'],
+    locations=[
+        'mmattn.evaluation.step_accuracy',
+        *([] if host_problem('mmdet') else ['mmattn.evaluation.coco_metric']),
+    ],
 )
 
 DATASETS = _Registry(

@@ -29,6 +29,12 @@ ROOMS = {
     'necks': Room(4, ('core', 'registry', 'layers', 'convs'), MM, 'as backbones'),
     'heads': Room(4, ('core', 'registry', 'layers', 'convs'), MM, 'as backbones'),
     'auxiliary': Room(4, ('core', 'registry', 'layers'), set(), 'losses of the training only'),
+    'classifiers': Room(
+        4,
+        ('core', 'registry', 'localization', 'backbones'),
+        MM,
+        'classifiers that look at an image more than once',
+    ),
     'evaluation': Room(4, ('core', 'registry', 'data'), MM, 'metrics, registered for mmdet'),
     'deploy': Room(4, ('core', 'layers', 'convs'), set(), 'changes any trained network'),
     'analysis': Room(

@@ -1,6 +1,6 @@
 """CUB-200-2011 from a plain checkpoint: the network starts as the plain one.
 
-Differs from the paper: plain fine-tuning, where the paper trains with WS-DAN.
+Plain fine-tuning; the paper's setting is td-resnet50-joint-t2m1-wsdan_1xb16-80e_cub.py.
 """
 
 _base_ = 'mmpretrain::resnet/resnet50_8xb8_cub.py'

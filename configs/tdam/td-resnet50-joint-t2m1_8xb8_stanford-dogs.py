@@ -2,7 +2,7 @@
 
 A line of train.txt and test.txt is `n02085620-Chihuahua/n02085620_10074.jpg 0`.
 
-Differs from the paper: plain fine-tuning, where the paper trains with WS-DAN.
+Plain fine-tuning; the paper's setting is td-resnet50-joint-t2m1-wsdan_1xb16-80e_stanford-dogs.py.
 """
 
 _base_ = './td-resnet50-joint-t2m1_8xb8_cub.py'

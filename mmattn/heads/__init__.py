@@ -2,7 +2,12 @@
 
 from mmattn.core.hosts import require_host
 
-_HOSTS = {'LearnToPayHead': 'mmpretrain', 'ReportHead': 'mmpretrain', 'SSDHead': 'mmdet'}
+_HOSTS = {
+    'LearnToPayHead': 'mmpretrain',
+    'ReportHead': 'mmpretrain',
+    'SSDHead': 'mmdet',
+    'WSDANHead': 'mmpretrain',
+}
 _problems = {}
 
 try:
@@ -12,6 +17,7 @@ except ImportError as error:
 else:
     from mmattn.heads.learn_to_pay_head import LearnToPayHead
     from mmattn.heads.report_head import ReportHead
+    from mmattn.heads.wsdan_head import WSDANHead
 
 try:
     require_host('mmdet')
@@ -20,7 +26,7 @@ except ImportError as error:
 else:
     from mmattn.heads.ssd_head import SSDHead
 
-__all__ = ['LearnToPayHead', 'ReportHead', 'SSDHead']
+__all__ = ['LearnToPayHead', 'ReportHead', 'SSDHead', 'WSDANHead']
 
 
 def __getattr__(name: str):

@@ -1,5 +1,6 @@
 """One call puts any method into any config of mmdet or mmpretrain."""
 
+from mmattn.insertion.from_classifier import detector_config, detector_start
 from mmattn.insertion.insert import add_attention, read_config
 from mmattn.insertion.leaf import is_lazy, leaf_text
 from mmattn.insertion.methods import method_list
@@ -9,6 +10,8 @@ from mmattn.insertion.warm_start import largest_difference, start_of, warm_start
 __all__ = [
     'Report',
     'add_attention',
+    'detector_config',
+    'detector_start',
     'is_lazy',
     'largest_difference',
     'leaf_text',

@@ -6,7 +6,7 @@ Every function takes one classifier for each step: the same network, stopped the
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from mmattn.localization.classifiers import Classifier
 from mmattn.localization.localizer import Settings
 from mmattn.localization.metrics import COUNTED, judge
 from mmattn.localization.results import LOG_NAME, RunInfo, read_log
-from mmattn.localization.structures import AnnotationSet
+from mmattn.localization.structures import AnnotationSet, ImageResult
 from mmattn.localization.sweep import iou_matrix
 
-__all__ = ['evaluate_steps', 'keep_apart', 'steps_table', 'union_of_steps']
+__all__ = ['confident_step', 'evaluate_steps', 'keep_apart', 'steps_table', 'union_of_steps']
 
 SHOWN = ('top1_cls', 'top5_cls', 'top1_loc', 'gt_known', 'max_box_acc')
 
@@ -36,7 +36,7 @@ def evaluate_steps(
     resume: bool = False,
     info: RunInfo | None = None,
 ) -> dict[str, Any] | None:
-    """Evaluate every step, then all steps together by the rule of TDAM's authors.
+    """Evaluate every step, then the most confident one, then all by the rule of TDAM's authors.
 
     Args:
         classifiers: One for each step.
@@ -48,8 +48,9 @@ def evaluate_steps(
             :func:`~mmattn.localization.api.evaluate`.
 
     Returns:
-        ``{'steps': [summary, ...], 'union': fractions, 'failed': unreadable images}`` in the
-        first process, None in the others; the fractions are those of :func:`union_of_steps`.
+        ``{'steps': [summary, ...], 'confident': fractions, 'union': fractions, 'failed':
+        unreadable images}`` in the first process, None in the others; the fractions are those of
+        :func:`confident_step` and :func:`union_of_steps`.
 
     Raises:
         ValueError: See :func:`~mmattn.localization.api.evaluate`.
@@ -62,10 +63,41 @@ def evaluate_steps(
     ]
     if summaries[0] is None:
         return None
-    union = union_of_steps(folders, settings.iou_thr)
-    both = dict(steps=summaries, union=union, failed=summaries[0]['failed'])
-    (Path(work_dir) / 'steps.json').write_text(json.dumps(both, indent=1) + '\n')
-    return both
+    found = dict(
+        steps=summaries,
+        confident=confident_step(folders, settings.iou_thr),
+        union=union_of_steps(folders, settings.iou_thr),
+        failed=summaries[0]['failed'],
+    )
+    (Path(work_dir) / 'steps.json').write_text(json.dumps(found, indent=1) + '\n')
+    return found
+
+
+def confident_step(folders: Sequence[str | Path], iou_thr: float = 0.5) -> dict[str, float]:
+    """Count what is right at each image's most confident step: a plain accuracy.
+
+    Args:
+        folders, iou_thr: See :func:`union_of_steps`.
+
+    Returns:
+        Fractions of the readable images: ``top1_cls`` and the other counted metrics of the step
+        whose best class has the highest probability (the first of equal ones).
+    """
+    counts, images = dict.fromkeys(COUNTED, 0), 0
+    for results in _readable(folders):
+        images += 1
+        best = max(results, key=lambda result: result.score)
+        for name, right in zip(COUNTED, judge(best, iou_thr)):
+            counts[name] += right
+    return {name: count / max(images, 1) for name, count in counts.items()}
+
+
+def _readable(folders: Sequence[str | Path]) -> Iterator[list[ImageResult]]:
+    """Yield the results of every step for each readable image."""
+    for lines in zip(*(read_log(Path(folder) / LOG_NAME) for folder in folders), strict=True):
+        results = [result for _, result in lines]
+        if results[0].error is None:
+            yield results
 
 
 def union_of_steps(folders: Sequence[str | Path], iou_thr: float = 0.5) -> dict[str, float]:
@@ -85,10 +117,7 @@ def union_of_steps(folders: Sequence[str | Path], iou_thr: float = 0.5) -> dict[
     """
     counts = dict.fromkeys((*COUNTED, 'several'), 0)
     images = 0
-    for lines in zip(*(read_log(Path(folder) / LOG_NAME) for folder in folders), strict=True):
-        results = [result for _, result in lines]
-        if results[0].error is not None:
-            continue
+    for results in _readable(folders):
         images += 1
         guesses = [(result.score, result.class_boxes[0]) for result in results]
         kept = [results[step] for step in keep_apart(guesses)]
@@ -130,12 +159,14 @@ def _overlap(boxes_a: Sequence, boxes_b: Sequence) -> float:
 
 def steps_table(summary: dict[str, Any]) -> str:
     """Write the results as lines of text."""
-    lines = [f'{"":<8}' + ''.join(f'{key:>13}' for key in SHOWN)]
+    lines = [f'{"":<10}' + ''.join(f'{key:>13}' for key in SHOWN)]
     for step, values in enumerate(summary['steps'], 1):
         lines.append(_row(f'step {step}', values))
+    lines.append(_row('confident', summary['confident']))
     union = summary['union']
     lines.append(_row('union', union))
     lines.append(
+        "confident: each image's most confident step; "
         'union: right at any step that was kept (the rule of the authors), no plain accuracy; '
         f'steps of several classes were kept in {union["several"]:.4f} of the images'
     )
@@ -144,4 +175,4 @@ def steps_table(summary: dict[str, Any]) -> str:
 
 def _row(name: str, values: dict[str, Any]) -> str:
     cells = (values.get(key) for key in SHOWN)
-    return f'{name:<8}' + ''.join(f'{"" if v is None else format(v, ".4f"):>13}' for v in cells)
+    return f'{name:<10}' + ''.join(f'{"" if v is None else format(v, ".4f"):>13}' for v in cells)

@@ -1,0 +1,1 @@
+_base_ = './_base_/wsdan_cub_80e.py'

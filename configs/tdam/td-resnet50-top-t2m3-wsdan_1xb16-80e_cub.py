@@ -1,0 +1,5 @@
+_base_ = './_base_/wsdan_cub_80e.py'
+
+model = dict(
+    backbone=dict(type='mmattn.TDResNet', preset='r50-top-t2m3', init='identity', norm_eval=False)
+)
