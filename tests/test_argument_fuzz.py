@@ -70,9 +70,18 @@ VALID = {
             ratios=[[2], [2, 3], [2, 3], [2, 3], [2], [2]],
         ),
     ),
+    'StepClassifier': dict(
+        backbone=dict(type='mmattn.TDResNet', **SMALL),
+        head=dict(type='mmpretrain.LinearClsHead', num_classes=3, in_channels=8),
+    ),
     'TDConvNeXt': dict(arch=dict(depths=[1, 1], channels=[8, 16]), out_indices=(0, 1)),
     'TDMobileNetV3': dict(arch='small_050'),
     'TDResNet': dict(**SMALL),
+    'WSDAN': dict(
+        backbone=dict(type='mmpretrain.ResNet', depth=18),
+        head=dict(type='mmattn.WSDANHead', num_classes=3, in_channels=512),
+    ),
+    'WSDANHead': dict(num_classes=3, in_channels=8),
     'WideResNet': dict(depth=10, widen_factor=1),
 }
 
@@ -100,14 +109,17 @@ ALLOWED = {
         ['in_channels', 'out_channels', 'global_channels', 'reduction', 'groups', 'num_heads']
         + ['r_c2', 'r_hw', 'grid_size', 'width', 'num_classes', 'num_outs', 'base_width']
         + ['base_channels', 'num_stages', 'start_level', 'end_level', 'stacked_convs', 'stages']
-        + ['feat_channels', 'warmup', 'frozen_stages', 'stem_patch_size'],
+        + ['maps', 'feat_channels', 'warmup', 'frozen_stages', 'stem_patch_size'],
         {INT},
     ),
     **dict.fromkeys(['r_c1', 'size', 'stem_channels'], {INT, NONE}),
     **dict.fromkeys(['kernel_size', 'stride', 'dilation'], {INT, INTS}),
     'padding': {INT, INTS, STR},
     'map_size': {INTS, NONE},
-    **dict.fromkeys(['dk', 'dv', 'lam', 'loss_weight', 'drop_path_rate'], {INT, FLOAT}),
+    **dict.fromkeys(
+        ['beta', 'centre_weight', 'test_thr', 'dk', 'dv', 'lam', 'loss_weight', 'drop_path_rate'],
+        {INT, FLOAT},
+    ),
     **dict.fromkeys(['layer_scale_init_value'], {INT, FLOAT}),
     **dict.fromkeys(
         ['bias', 'max_pool', 'spatial', 'use_scale', 'sub_sample', 'recompute', 'residual']
@@ -126,7 +138,12 @@ ALLOWED = {
         + ['train_cfg', 'test_cfg', 'data_preprocessor', 'dcn'],
         {DICT, NONE, MIXED},
     ),
-    **dict.fromkeys(['loss', 'model', 'anchor_generator', 'bbox_coder'], {DICT, MIXED}),
+    **dict.fromkeys(['crop_thr', 'drop_thr', 'margin'], {FLOATS, INTS}),
+    'neck': {DICT, NONE, MIXED},
+    'rule': {STR},
+    **dict.fromkeys(
+        ['backbone', 'head', 'loss', 'model', 'anchor_generator', 'bbox_coder'], {DICT, MIXED}
+    ),
     'init_cfg': {DICT, NONE, DICTS, MIXED, INTS},
     'gates': {DICTS, INTS},
     'basic_convs': {*LIST},

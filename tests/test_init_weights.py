@@ -67,13 +67,32 @@ OPTIONS_OF = {
     'TDResNet': dict(depth=18, stem_channels=8, base_channels=8),
     'TDConvNeXt': dict(arch=dict(depths=[1, 1, 1, 1], channels=[8, 8, 16, 16])),
     'TDMobileNetV3': dict(arch='small'),
+    'WSDANHead': dict(num_classes=3),
+    'WSDAN': dict(
+        backbone=RESNET,
+        head=dict(type='mmattn.WSDANHead', num_classes=3, in_channels=64),
+    ),
+    'StepClassifier': dict(
+        backbone=dict(type='mmattn.TDResNet', depth=18, stem_channels=8, base_channels=8),
+        head=dict(type='LinearClsHead', num_classes=3, in_channels=64),
+    ),
     'SSIA': dict(model=TOY, **{k: v for k, v in OPTIONS.items() if k != 'type'}),
 }
 WITHOUT_WIDTH = {'Attend', 'AttentionResNet', 'MobileNetV1', 'WideResNet', 'ReportCNN', 'SSIA'}
-WITHOUT_WIDTH |= {'TDResNet', 'TDConvNeXt', 'TDMobileNetV3', 'EfficientNetLite'}
+WITHOUT_WIDTH |= {
+    'WSDAN',
+    'StepClassifier',
+    'TDResNet',
+    'TDConvNeXt',
+    'TDMobileNetV3',
+    'EfficientNetLite',
+}
 NEEDS = {
     'LearnToPayHead': 'mmpretrain',
     'ReportHead': 'mmpretrain',
+    'StepClassifier': 'mmpretrain',
+    'WSDAN': 'mmpretrain',
+    'WSDANHead': 'mmpretrain',
     'TDConvNeXt': 'mmpretrain',
     'TDMobileNetV3': 'mmpretrain',
 }

@@ -12,6 +12,5 @@ model = dict(
         in_channels=128,
         maps=8,
         topk=(1,),
-        init_cfg=dict(type='Normal', layer='Linear', std=0.05),
     ),
 )

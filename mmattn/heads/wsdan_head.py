@@ -10,6 +10,11 @@ from mmattn.registry import MODELS
 
 __all__ = ['WSDANHead', 'bilinear_attention_pooling']
 
+_INIT = (
+    dict(type='Normal', layer='Linear', std=0.01),
+    dict(type='Kaiming', layer='Conv2d'),
+    dict(type='Constant', layer='BatchNorm2d', val=1),
+)
 SCALE = 100.0  # of the normalised features before the linear layer, as in the authors' code
 
 
@@ -58,7 +63,8 @@ class WSDANHead(ClsHead):
         maps: M, number of attention maps (32 in the paper).
         beta: how far a centre moves (0.05).
         centre_weight: weight of the centre loss (1).
-        init_cfg: as mmpretrain's; normal weights of 0.01 for the linear layer.
+        init_cfg: as mmpretrain's; normal weights of 0.01 for the linear layer, Kaiming's for the
+            convolution.
         kwargs: ``loss``, ``topk`` and ``cal_acc`` of mmpretrain's ``ClsHead``.
 
     Shape: tuple whose last entry is ``(N, C, H, W)`` -> ``(N, num_classes)``.
@@ -77,7 +83,7 @@ class WSDANHead(ClsHead):
         maps: int = 32,
         beta: float = 0.05,
         centre_weight: float = 1.0,
-        init_cfg: dict | None = dict(type='Normal', layer='Linear', std=0.01),  # noqa: B006
+        init_cfg: dict | list | None = [*_INIT],  # noqa: B006
         **kwargs,
     ) -> None:
         for name, value in dict(
