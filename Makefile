@@ -13,15 +13,15 @@ PYTHON ?= $(shell for python in "$(VENV)/bin/python" python3.11 python3.12 pytho
 RUN = "$(VENV)/bin/python"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench
+.PHONY: help setup demo test test-slow test-browser chromium check bench docs
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  VENV=PATH         keep the environment in PATH instead of .venv"
 	@echo "  PYTHON=PATH       make it from this Python (3.10, 3.11 or 3.12)"
 	@echo "  MMCV_WHEELS=PATH  take mmcv from this folder of wheels instead of compiling it"
-	@echo '  ARGS="..."        more arguments for demo, test, test-slow and bench'
+	@echo '  ARGS="..."        more arguments for demo, test, test-slow, test-browser, bench and docs'
 
 setup: ## Make the environment, or bring it up to date (seconds when there is nothing to do)
 	@if ! command -v "$(PYTHON)" >/dev/null 2>&1; then \
@@ -38,6 +38,18 @@ test: setup ## Run the tests, without the slow ones
 
 test-slow: setup ## Run the slow tests
 	@$(RUN) -m pytest -m slow $(ARGS)
+
+test-browser: setup ## Look at the pages of the site and of reports in a real browser (make chromium)
+	@$(RUN) -m pytest -m slow tests/browser $(ARGS)
+
+chromium: ## Install Chromium with the system's package manager, where that is allowed
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	    { apt-get -q update && DEBIAN_FRONTEND=noninteractive timeout 300 \
+	        apt-get install -y -q --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	    echo 'Chromium is not there and cannot be installed here: the browser tests will skip.'
+
+docs: setup ## Build the documentation as a site in build/docs (no network; a warning is an error)
+	@$(RUN) docs/build.py $(ARGS)
 
 check: setup ## What a commit has to pass: lint, format, tests
 	@$(RUN) -m ruff check .

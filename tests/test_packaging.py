@@ -85,7 +85,7 @@ def test_the_wheel_requires_no_host(wheel):
     required = re.findall(r'^Requires-Dist: ([\w-]+)(?!.*extra ==).*$', text, re.MULTILINE)
     assert sorted(required) == ['numpy', 'pycocotools', 'torch', 'torchvision']
     extras = re.findall(r'^Provides-Extra: (\w+)$', text, re.MULTILINE)
-    assert sorted(extras) == ['cls', 'demo', 'dev', 'onedl', 'openmmlab', 'study']
+    assert sorted(extras) == ['cls', 'demo', 'dev', 'docs', 'onedl', 'openmmlab', 'study']
 
 
 def test_the_version_is_the_packages(wheel):
@@ -136,7 +136,7 @@ def pins(name):
 
 
 def test_every_requirement_is_pinned_in_one_place():
-    files = {name: pins(name) for name in ('build', 'mmcv', 'hosts', 'dev', 'constraints')}
+    files = {name: pins(name) for name in ('build', 'mmcv', 'hosts', 'dev', 'docs', 'constraints')}
     packages = [package for found in files.values() for package in found]
     assert sorted(packages) == sorted(set(packages))
     # mmcv 2.3.6 is known to build and run with this pair
@@ -149,7 +149,10 @@ def test_make_help_lists_every_target():
         pytest.skip('no make')
     text = (ROOT / 'Makefile').read_text()
     targets = re.search(r'^\.PHONY: (.+)$', text, re.MULTILINE).group(1).split()
-    assert set(targets) >= {'help', 'setup', 'demo', 'test', 'test-slow', 'check', 'bench'}
+    assert set(targets) >= {
+        *('help', 'setup', 'demo', 'test', 'test-slow', 'test-browser'),
+        *('chromium', 'check', 'bench', 'docs'),
+    }
     done = subprocess.run(['make'], cwd=ROOT, capture_output=True, text=True, check=True)
     for target in targets:
         assert re.search(rf'^  make {target} +\S', done.stdout, re.MULTILINE), target
@@ -175,9 +178,10 @@ def test_make_without_python_is_one_sentence(value, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ('broken', 'expected'), [('', 0), ('test', 1), ('demo', 1)], ids=['none', 'test', 'demo']
+    ('broken', 'expected'),
+    [('', 0), ('test', 1), ('demo', 1), ('test-browser', 1), ('chromium', 0)],
 )
-def test_ci_runs_both_commands_and_fails_when_one_fails(tmp_path, broken, expected):
+def test_ci_runs_every_command_and_fails_when_one_fails(tmp_path, broken, expected):
     bash = shutil.which('bash')
     if bash is None:
         pytest.skip('no bash')
@@ -194,7 +198,8 @@ def test_ci_runs_both_commands_and_fails_when_one_fails(tmp_path, broken, expect
         capture_output=True,
         text=True,
     )
-    assert done.stdout.split('\n')[:2] == ['make test', 'make demo']
+    commands = ['make chromium', 'make test-browser', 'make test', 'make demo']
+    assert done.stdout.splitlines() == commands
     assert done.returncode == expected
 
 

@@ -1,4 +1,4 @@
-"""What docs/backbones.md shows runs as it stands there."""
+"""What docs/backbones.md and docs/map_fell.md show runs as it stands there."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,8 @@ from mmattn.convs import AWConv2d
 from tests.backbones.networks import build
 from tests.backbones.test_attend import HOSTS, attend
 
-TEXT = (Path(__file__).parents[2] / 'docs' / 'backbones.md').read_text()
+DOCS = Path(__file__).parents[2] / 'docs'
+TEXT = (DOCS / 'backbones.md').read_text() + (DOCS / 'map_fell.md').read_text()
 BLOCKS = re.findall(r'```python\n(.*?)```', TEXT, re.DOTALL)
 
 

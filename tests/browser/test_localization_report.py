@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -21,23 +20,6 @@ from tests.localization.data import boxes_json
 pytestmark = pytest.mark.slow
 NET = 'python:tests.localization.nets:tiny'
 SIZES = {'desk': (1300, 900), 'phone': (390, 844)}
-
-
-@pytest.fixture(scope='module')
-def browser():
-    """Chromium of the system."""
-    sync_api = pytest.importorskip('playwright.sync_api', reason='playwright is not installed')
-    path = (
-        shutil.which('chromium')
-        or shutil.which('chromium-browser')
-        or shutil.which('google-chrome')
-    )
-    if path is None:
-        pytest.skip('Chromium is not installed')
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=['--no-sandbox'])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope='module')

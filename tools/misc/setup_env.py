@@ -276,7 +276,7 @@ def set_up(env, wheel_folder):
     if env.quiet('-m', 'uv', '--version')[1].split()[1:2] != [UV.partition('==')[2]]:
         env.run('ensurepip', '--upgrade', show=lambda line: '')
         env.run('pip', 'install', '--no-input', UV)
-    names = ('build', 'hosts', 'dev')
+    names = ('build', 'hosts', 'dev', 'docs')
     files = [part for name in names for part in ('-r', ROOT / 'requirements' / f'{name}.txt')]
     env.install(*(['--reinstall'] if resumed else []), *files)
     if env.installed('onedl-mmcv') != pin('onedl-mmcv') or env.works(CHECK_MMCV):
