@@ -11,7 +11,7 @@ from mmattn.core.text import read_json
 matplotlib.use('Agg')
 from matplotlib import image, patches, pyplot  # noqa: E402
 
-__all__ = ['draw_curves', 'draw_sheet', 'overlap', 'surest', 'truth_of']
+__all__ = ['draw_curves', 'draw_sheet', 'overlap', 'show_boxes', 'surest', 'truth_of']
 
 SURE = 0.3  # score from which a prediction is drawn
 
@@ -114,18 +114,19 @@ def draw_sheet(path: Path, annotations: Path, predictions: Sequence, images: int
         shown = image.imread(scene['img_path'])
         real = truth[scene['img_id']]
         left, right = grid[i // 2, i % 2 * 2], grid[i // 2, i % 2 * 2 + 1]
-        _show(left, 'ground truth', shown, [(names[n], box, 'tab:blue') for n, box in real])
+        show_boxes(left, 'ground truth', shown, [(names[n], box, 'tab:blue') for n, box in real])
         drawn = []
         for label, box, score in surest(scene['pred_instances']):
             right_one = any(n == label and overlap(box, b) >= 0.5 for n, b in real)
             colour = 'tab:green' if right_one else 'tab:red'
             drawn.append((f'{names[label]} {score:.2f}', box, colour))
-        _show(right, 'prediction (red: wrong class or place)', shown, drawn)
+        show_boxes(right, 'prediction (red: wrong class or place)', shown, drawn)
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
-def _show(axes: pyplot.Axes, title: str, shown: np.ndarray, boxes: Sequence) -> None:
+def show_boxes(axes: pyplot.Axes, title: str, shown: np.ndarray, boxes: Sequence) -> None:
+    """Draw an image, and boxes on it: ``(text, xyxy, colour)`` of each."""
     axes.imshow(shown)
     axes.set_title(title, fontsize=9)
     for text, (x1, y1, x2, y2), colour in boxes:

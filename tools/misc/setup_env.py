@@ -313,7 +313,10 @@ def only_one(folder):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        epilog='example: make VENV=PATH setup, or python tools/misc/setup_env.py --venv PATH',
+    )
     parser.add_argument('--venv', default='.venv', help='folder of the environment')
     parser.add_argument('--mmcv-wheels', default='', help='folder with a built mmcv wheel')
     args = parser.parse_args(argv)
