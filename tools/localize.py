@@ -18,7 +18,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from mmattn.core.checkpoint import guarded_loading
 from mmattn.core.config import read_config
 from mmattn.core.text import write_text
 from mmattn.data.folders import find_images
+from mmattn.data.sizes import first_size
 from mmattn.deploy import fuse
 from mmattn.localization.annotate import BOXES_JSON, annotate, annotated_table
 from mmattn.localization.annotations import FORMATS, load_annotations, read_synsets
@@ -105,7 +106,10 @@ def build_parser() -> argparse.ArgumentParser:
     prep.add_argument('--std', type=float, nargs=3, metavar=('R', 'G', 'B'), help='0 to 255')
     prep.add_argument('--interpolation', choices=('bilinear', 'bicubic'))
     prep.add_argument(
-        '--crop-from', type=int, metavar='EDGE', help='resize the short edge, cut the centre'
+        '--crop-from',
+        type=int,
+        metavar='EDGE',
+        help='resize the short edge, cut the centre; 0: resize the whole image, no crop',
     )
     go = parser.add_argument_group('run')
     go.add_argument('--num-classes', type=int, help='of torchvision, timm and mmpretrain models')
@@ -205,23 +209,16 @@ def make_settings(args: argparse.Namespace) -> Settings:
 
 def make_classifier(args: argparse.Namespace) -> Classifier:
     """Load the classifier; preprocessing flags win over what its config says."""
-    classifier = load_classifier(*args.model, num_classes=args.num_classes)
+    size = args.input_size and tuple((args.input_size * 2)[:2])
+    if args.input_size and len(args.input_size) > 2:
+        raise ValueError(f'input-size takes one or two numbers, got {args.input_size}')
+    classifier = load_classifier(*args.model, num_classes=args.num_classes, input_size=size)
     if args.fuse:
         fuse(classifier.model, channels_last=True)
-    changed = {}
-    if args.input_size:
-        if len(args.input_size) > 2:
-            raise ValueError(f'input-size takes one or two numbers, got {args.input_size}')
-        changed['input_size'] = tuple((args.input_size * 2)[:2])
-    for name in ('mean', 'std'):
-        if getattr(args, name):
-            values = tuple(getattr(args, name))  # given as R G B, whatever the network's order
-            bgr = classifier.preprocess.channels == 'bgr'
-            changed[name] = values[::-1] if bgr else values
-    for name in ('interpolation', 'crop_from'):
-        if getattr(args, name) is not None:
-            changed[name] = getattr(args, name)
-    return replace(classifier, preprocess=replace(classifier.preprocess, **changed))
+    changed = classifier.preprocess.changed(
+        size, args.mean, args.std, args.interpolation, args.crop_from
+    )
+    return replace(classifier, preprocess=changed)
 
 
 def with_names(classifier: Classifier, args: argparse.Namespace, count: int) -> Classifier:
@@ -330,6 +327,11 @@ def report_problems(annotations: AnnotationSet, allow: bool, work_dir: str, what
         )
 
 
+def named_images(args: argparse.Namespace) -> Iterator[str | Path]:
+    """Yield the images that the user named."""
+    yield from args.show or find_images(args.images)
+
+
 def work_dir_of(args: argparse.Namespace) -> str:
     """Take the given folder, or one named after the model."""
     if args.work_dir:
@@ -348,7 +350,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             classifier = make_classifier(args)
         device = choose_device(args)
         work_dir = work_dir_of(args)
-        classes = count_classes(classifier)
+        classes = count_classes(classifier, image_size=first_size(named_images(args)))
         if args.annotations is None or args.classes:  # else they are matched by name
             classifier = with_names(classifier, args, classes)
         steps = at_each_step(classifier) if args.steps == 'all' else []

@@ -5,13 +5,22 @@ as they lie in the file, or ``'upright'``, the image turned by the file's EXIF o
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
 
-__all__ = ['FRAMES', 'LARGEST', 'ImageSize', 'choose_frame', 'loaded_size', 'measure', 'show_size']
+__all__ = [
+    'FRAMES',
+    'LARGEST',
+    'ImageSize',
+    'choose_frame',
+    'first_size',
+    'loaded_size',
+    'measure',
+    'show_size',
+]
 
 FRAMES = ('stored', 'upright')
 LARGEST = 89_478_485  # pixels, from where Pillow speaks of a decompression bomb
@@ -65,6 +74,12 @@ def measure(path: str | os.PathLike) -> ImageSize | None:
                 return ImageSize(stored, None)
     except Exception:
         return None
+
+
+def first_size(paths: Iterable[str | os.PathLike]) -> tuple[int, int] | None:
+    """Upright size of the first image whose header can be read; None where there is none."""
+    sizes = (measure(path) for path in paths)
+    return next((size.upright for size in sizes if size is not None), None)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from mmattn.layers._gate import at_least_float32, is_capturing
+from mmattn.layers._gate import at_least_float32, full_precision, is_capturing
 
 __all__ = ['attention', 'plain_attention']
 
@@ -62,7 +62,8 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         F.pad(t, (0, -width % 8)).contiguous().unsqueeze(1)  # (N, 1, L or S, D)
         for t in (query, key, value)
     ]
-    out = F.scaled_dot_product_attention(*heads, scale=scale)
+    heads[0] = heads[0] * scale  # as an argument, its gradient is NaN for scores beyond 1e15
+    out = F.scaled_dot_product_attention(*heads, scale=1.0)
     return out.squeeze(1)[:, :, :width]
 
 
@@ -74,8 +75,7 @@ def plain_attention(
     relative: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """``softmax(scale * Q K^T) V`` as written; the scores are at least float32."""
-    kind = 'cpu' if query.is_meta else query.device.type  # meta tensors have no autocast
-    with torch.autocast(kind, enabled=False):  # unscaled scores overflow float16
+    with full_precision(query):  # unscaled scores overflow float16
         query, key = at_least_float32(query), at_least_float32(key)
         scores = query @ key.transpose(1, 2) * scale  # (N, L, S)
         if relative is not None:

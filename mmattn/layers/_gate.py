@@ -1,6 +1,7 @@
 """What every gate shares: the blend of ``init='identity'`` and initial values."""
 
 import numbers
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ __all__ = [
     'Gate',
     'ScalingGate',
     'at_least_float32',
+    'full_precision',
     'check_batch',
     'check_channels',
     'check_positive',
@@ -76,6 +78,12 @@ def check_batch(norm: nn.Module, values: int, refused: str) -> None:
 def at_least_float32(x: Tensor) -> Tensor:
     """``x`` itself, or a float32 copy of a half-precision map."""
     return x.float() if x.dtype == torch.float16 or x.dtype == torch.bfloat16 else x
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Context without autocast on the device of ``x``."""
+    kind = 'cpu' if x.is_meta else x.device.type  # meta tensors have no autocast
+    return torch.autocast(kind, enabled=False)
 
 
 def is_capturing() -> bool:

@@ -4,7 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmattn.layers._gate import ScalingGate, check_channels, check_positive
+from mmattn.layers._gate import (
+    ScalingGate,
+    at_least_float32,
+    check_channels,
+    check_positive,
+    full_precision,
+)
 from mmattn.registry import MODELS
 
 __all__ = ['ConvAutoencoderAttention', 'LinearAutoencoderAttention']
@@ -133,10 +139,22 @@ class LinearAutoencoderAttention(_Autoencoder):
         size = x.shape[2:]
         resize = torch.jit.is_tracing() or size[1] != self.width
         rows = _resize(x, (size[0], self.width)) if resize else x
-        logits = self.mlp(rows)  # (N, C, H, width)
+        logits = self._code(rows)  # (N, C, H, width)
         if resize:
             logits = _resize(logits, size)
-        return logits.sigmoid()
+        return logits.sigmoid().to(x.dtype)
+
+    def _code(self, rows: Tensor) -> Tensor:
+        """Run the MLP, at least in float32: sums over a row overflow float16."""
+        with full_precision(rows):
+            rows = at_least_float32(rows)
+            for layer in self.mlp:
+                if isinstance(layer, nn.Linear):
+                    weight, bias = layer.weight.to(rows.dtype), layer.bias.to(rows.dtype)
+                    rows = F.linear(rows, weight, bias)
+                else:
+                    rows = layer(rows)
+        return rows
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

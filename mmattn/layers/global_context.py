@@ -1,5 +1,6 @@
 """Global context block."""
 
+import torch
 from torch import Tensor, nn
 
 from mmattn.core.hosts import require_host
@@ -55,6 +56,8 @@ class GlobalContext(Gate):
         self.init_weights()
 
     def attend(self, x: Tensor) -> Tensor:
+        if not x.is_contiguous(memory_format=torch.channels_last):  # mmcv takes views of it
+            x = x.contiguous()
         return self.block(x)
 
     def init_weights(self) -> None:

@@ -1,8 +1,9 @@
 """Learn to pay attention: local maps weighted by how well they go with a global descriptor."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmattn.layers._gate import ScalingGate, check_positive
+from mmattn.layers._gate import ScalingGate, at_least_float32, check_positive, full_precision
 from mmattn.registry import MODELS
 
 __all__ = ['LearnToPay', 'LearnToPayGate']
@@ -64,24 +65,27 @@ class LearnToPay(nn.Module):
 
     def forward(self, local: Tensor, context: Tensor) -> Tensor:
         local = self.proj(local)  # (N, C_g, H, W)
-        attn = self._weights(local, context)  # (N, H * W)
+        attn = self._weights(local, context).to(local.dtype)  # (N, H * W)
         return (local.flatten(2) @ attn.unsqueeze(2)).squeeze(2)  # (N, C_g)
 
     def attention(self, local: Tensor, context: Tensor) -> Tensor:
         """Return the weights of the positions, which sum to 1.
 
-        Shape: as the layer's input -> ``(N, 1, H, W)``.
+        Shape: as the layer's input -> ``(N, 1, H, W)``, at least float32.
         """
         attn = self._weights(self.proj(local), context)
         return attn.unsqueeze(1).unflatten(2, local.shape[2:])
 
     def _weights(self, local: Tensor, context: Tensor) -> Tensor:
-        context = context.flatten(1)[:, :, None, None]  # (N, C_g, 1, 1)
-        if self.score is not None:
-            logits = self.score(local + context)  # (N, 1, H, W), eq. 1
-        else:
-            logits = (local * context).sum(1)  # (N, H, W), eq. 2
-        return logits.flatten(1).softmax(1)
+        """Return the weights, at least float32: sums over channels overflow float16."""
+        with full_precision(local):
+            local = at_least_float32(local)
+            context = context.flatten(1)[:, :, None, None].to(local.dtype)  # (N, C_g, 1, 1)
+            if self.score is not None:
+                logits = F.conv2d(local + context, self.score.weight.to(local.dtype))  # eq. 1
+            else:
+                logits = (local * context).sum(1)  # (N, H, W), eq. 2
+            return logits.flatten(1).softmax(1)
 
     def init_weights(self) -> None:
         """Give every parameter its initial value (torch's; the paper names none)."""
@@ -130,4 +134,4 @@ class LearnToPayGate(ScalingGate):
 
     def factor(self, x: Tensor) -> Tensor:
         attn = self.weigh.attention(x, x.mean((2, 3)))
-        return attn * (x.shape[2] * x.shape[3])
+        return (attn * (x.shape[2] * x.shape[3])).to(x.dtype)

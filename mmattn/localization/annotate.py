@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from mmattn.core.text import write_text
+from mmattn.data.sizes import first_size
 from mmattn.localization.api import how_made
 from mmattn.localization.cards import make_cards
 from mmattn.localization.class_names import class_name, in_words
@@ -65,7 +66,7 @@ def annotate(
         ValueError: No such class; see :func:`~mmattn.localization.run.write_results`.
     """
     classifier.model.to(device)
-    num_classes = count_classes(classifier, device)
+    num_classes = count_classes(classifier, device, first_size(paths))
     images = _by_relative_name(label_images(paths, label, num_classes))
     settings = replace(settings, sweep_step=0)  # there is nothing to hit
     found = write_results(classifier, images, settings, work_dir, device, workers, resume, info)

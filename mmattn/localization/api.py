@@ -12,6 +12,7 @@ import torch
 from mmengine.logging import print_log
 
 from mmattn.core.version import __version__
+from mmattn.data.sizes import first_size
 from mmattn.localization.cards import make_cards
 from mmattn.localization.class_names import class_name, in_words
 from mmattn.localization.classifiers import Classifier, count_classes
@@ -62,9 +63,9 @@ def evaluate(
     if info is not None and info.compare is not None:
         check_other(info.compare)
     classifier.model.to(device)
-    num_classes = count_classes(classifier, device)
-    check_labels(annotations, num_classes)
     images = annotations.images
+    num_classes = count_classes(classifier, device, first_size(i.path for i in images))
+    check_labels(annotations, num_classes)
     found = write_results(classifier, images, settings, work_dir, device, workers, resume, info)
     if found is None:
         return None
@@ -109,6 +110,7 @@ def how_made(classifier: Classifier, settings: Settings, info: RunInfo) -> dict[
         model=classifier.name,
         cam=settings.cam,
         rule=asdict(settings.rule),
+        input=str(classifier.preprocess),
         preprocess=asdict(classifier.preprocess),
         version=__version__,
         weights=info.weights,
@@ -206,7 +208,7 @@ def show(
     Raises:
         ValueError: An image cannot be decoded, an unknown label, or an unwritable folder.
     """
-    count = count_classes(classifiers[0], device)
+    count = count_classes(classifiers[0], device, first_size(paths))
     if label is not None and not 0 <= label < count:
         raise ValueError(f'label must be 0 to {count - 1}, got {label}')
     try:
@@ -219,7 +221,7 @@ def show(
             for path in overlays:
                 overlays[path] += explain(localizer, path, label)
             layers = ', '.join(localizer.maps.names)
-    print_log(f'layer {layers}', 'current')
+    print_log(f'layer {layers}; input: {classifiers[0].preprocess}', 'current')
     drawn = []
     names = in_words(classifiers[0].classes, count)
     for path, each in overlays.items():

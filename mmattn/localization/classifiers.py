@@ -68,7 +68,10 @@ class Classifier:
 
 
 def load_classifier(
-    spec: str, weights: str | None = None, num_classes: int | None = None
+    spec: str,
+    weights: str | None = None,
+    num_classes: int | None = None,
+    input_size: tuple[int, int] | None = None,
 ) -> Classifier:
     """Build the classifier a user names.
 
@@ -76,9 +79,12 @@ def load_classifier(
         spec: ``'kind:what'``, see the module's table.
         weights: Checkpoint file, weight name, or argument of the function.
         num_classes: Number of classes where it is not the library's default.
+        input_size: ``(height, width)``; width and height of each image are resized to it on their
+            own, and the model's own resizes and crops are not looked at.
 
     Raises:
-        ValueError: Unknown kind or name, no class, missing or unfitting checkpoint, NaN weights.
+        ValueError: Unknown kind or name, no class, missing or unfitting checkpoint, NaN weights,
+            an mmpretrain config whose preprocessing cannot be reproduced.
         ImportError: The library is not installed.
     """
     if num_classes is not None and num_classes < 1:
@@ -88,15 +94,16 @@ def load_classifier(
         raise ValueError(
             f'model must be one of {", ".join(k + ":..." for k in KINDS)}, got {spec!r}'
         )
-    loader = dict(mmpretrain=_from_mmpretrain, torchvision=_from_torchvision, timm=_from_timm).get(
-        kind
-    )
-    if loader is not None:
-        classifier = loader(what, weights, num_classes)
+    if kind == 'mmpretrain':
+        classifier = _from_mmpretrain(what, weights, num_classes, input_size is None)
+    elif kind == 'torchvision':
+        classifier = _from_torchvision(what, weights, num_classes)
+    elif kind == 'timm':
+        classifier = _from_timm(what, weights, num_classes)
     else:
         classifier = _from_python(what, weights)
     _check_weights(classifier.model)
-    return replace(classifier, name=spec)
+    return replace(classifier, name=spec, preprocess=classifier.preprocess.changed(input_size))
 
 
 def as_classifier(model: nn.Module | Classifier | str, weights: str | None = None) -> Classifier:
@@ -143,21 +150,30 @@ def _from_network(model: nn.Module) -> Classifier:
     return Classifier(model, name=name)
 
 
-def count_classes(classifier: Classifier, device: torch.device | str = 'cpu') -> int:
+def count_classes(
+    classifier: Classifier,
+    device: torch.device | str = 'cpu',
+    image_size: tuple[int, int] | None = None,
+) -> int:
     """Count the scores the classifier gives, with one empty image.
+
+    Args:
+        classifier: The classifier.
+        device: Where its network is.
+        image_size: ``(height, width)`` of an image, for a network that takes images as they are.
 
     Raises:
         ValueError: It does not return ``(N, classes)``.
     """
-    model = classifier.model
-    x = torch.zeros(1, 3, *classifier.preprocess.input_size, device=device)
+    model, preprocess = classifier.model, classifier.preprocess
+    size = preprocess.input_size or preprocess.size_of(image_size or (224, 224))
+    x = torch.zeros(1, 3, *size, device=device)
     try:
         with eval_mode(model), torch.no_grad():
             scores = classifier(x)
     except Exception as error:
-        size = ' x '.join(map(str, classifier.preprocess.input_size))
         raise ValueError(
-            f'the classifier does not take an input of {size}: {_first_line(error)}'
+            f'the classifier does not take an input of {size[0]} x {size[1]}: {_first_line(error)}'
         ) from error
     if not isinstance(scores, torch.Tensor) or scores.dim() != 2:
         got = tuple(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__
@@ -202,13 +218,17 @@ def _warn_random(spec: str) -> None:
     print_log(f'{spec} has RANDOM weights: no checkpoint was given', 'current', 30)
 
 
-def _from_mmpretrain(what: str, weights: str | None, num_classes: int | None) -> Classifier:
+def _from_mmpretrain(
+    what: str, weights: str | None, num_classes: int | None, own_size: bool
+) -> Classifier:
     from mmattn.core.hosts import require_host
 
     require_host('mmpretrain')
     from mmengine.hub import get_config
     from mmengine.registry import DefaultScope
     from mmpretrain.registry import MODELS
+
+    from mmattn.localization.recipes import preprocess_of
 
     try:
         if Path(what).is_file():
@@ -225,37 +245,22 @@ def _from_mmpretrain(what: str, weights: str | None, num_classes: int | None) ->
     forget_pretrained(model_config)
     if num_classes is not None and 'head' in model_config:
         model_config.head.num_classes = num_classes
-    prep = dict(config.get('data_preprocessor') or {})
-    prep.update(model_config.get('data_preprocessor') or {})
+    model_config.setdefault('data_preprocessor', config.get('data_preprocessor'))
     with DefaultScope.overwrite_default_scope('mmpretrain'):
-        model = MODELS.build(model_config)
+        try:
+            model = MODELS.build(model_config)
+        except Exception as error:
+            raise ValueError(f'mmpretrain:{what} cannot be built: {_first_line(error)}') from error
+        preprocess = preprocess_of(config, model, f'mmpretrain:{what}', own_size)
     meta = load_weights(model, weights) if weights else {}
     if not weights:
         _warn_random(f'mmpretrain:{what}')
     classes = (meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES') or ()
-    values = dict(input_size=_pipeline_size(config), channels='rgb')
-    if 'mean' in prep:
-        values.update(mean=tuple(prep['mean']), std=tuple(prep['std']))
-        values['channels'] = 'rgb' if prep.get('to_rgb') else 'bgr'
-    preprocess = Preprocess(**{k: v for k, v in values.items() if v is not None})
     return Classifier(model, preprocess, '', tuple(classes), _tensor_mode)
 
 
 def _tensor_mode(model: nn.Module, x: Tensor) -> Tensor:
     return model(x, mode='tensor')
-
-
-def _pipeline_size(config: Any) -> tuple[int, int] | None:
-    """Input size of the test pipeline, ``(height, width)``, or None."""
-    loader = config.get('test_dataloader') or config.get('val_dataloader') or {}
-    pipeline = (loader.get('dataset') or {}).get('pipeline') or config.get('test_pipeline') or ()
-    size = None
-    for step in pipeline:
-        for key in ('crop_size', 'scale'):
-            value = step.get(key)
-            if value is not None:
-                size = (value, value) if isinstance(value, int) else tuple(value)[::-1]
-    return size
 
 
 def _from_torchvision(what: str, weights: str | None, num_classes: int | None) -> Classifier:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,12 +15,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from mmattn.data.decode import read_image
-from mmattn.data.sizes import choose_frame, measure
+from mmattn.data.sizes import choose_frame, measure, show_size
+from mmattn.localization.resizing import Step
 from mmattn.localization.structures import AnnotatedImage, Geometry
 
 __all__ = ['ImageDataset', 'Preprocess', 'collate', 'read_in_frame']
 
-_FILTERS = {'bilinear': Image.BILINEAR, 'bicubic': Image.BICUBIC}
+_FILTERS = ('bilinear', 'bicubic')
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Preprocess:
     """How an image becomes the network's input.
 
     Args:
-        input_size: ``(height, width)`` of the input.
+        input_size: ``(height, width)`` of the input; None is whatever ``steps`` make of an image,
+            its own size where there are none.
         mean: Per channel, on the 0 to 255 scale, in the order of ``channels``.
         std: Per channel, on the 0 to 255 scale.
         channels: ``'rgb'`` or ``'bgr'``.
@@ -35,21 +38,25 @@ class Preprocess:
         crop_from: None resizes width and height to the input on their own (no crop, the default
             of the localization literature). A number resizes the shorter edge to it and cuts the
             centre.
+        steps: The resizes and crops of a model's own test pipeline, in place of ``interpolation``
+            and ``crop_from``.
 
     Raises:
         ValueError: A value outside what is listed.
     """
 
-    input_size: tuple = (224, 224)
+    input_size: tuple | None = (224, 224)
     mean: tuple = (123.675, 116.28, 103.53)
     std: tuple = (58.395, 57.12, 57.375)
     channels: str = 'rgb'
     interpolation: str = 'bilinear'
     crop_from: int | None = None
+    steps: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
-        if len(self.input_size) != 2 or min(self.input_size) < 1:
-            raise ValueError(f'input size must be positive, got {self.input_size}')
+        size = self.input_size
+        if size is not None and (len(size) != 2 or min(size) < 1):
+            raise ValueError(f'input size must be positive, got {size}')
         finite = all(map(math.isfinite, (*self.mean, *self.std)))
         if len(self.mean) != 3 or len(self.std) != 3 or not finite or min(self.std) <= 0:
             raise ValueError(
@@ -61,10 +68,13 @@ class Preprocess:
         if self.interpolation not in _FILTERS:
             allowed = ' or '.join(_FILTERS)
             raise ValueError(f'interpolation must be {allowed}, got {self.interpolation!r}')
-        if self.crop_from is not None and self.crop_from < max(self.input_size):
+        if self.crop_from is None:
+            return
+        if size is None:
+            raise ValueError(f'crop-from needs an input size, got {self.crop_from} alone')
+        if self.crop_from < max(size):
             raise ValueError(
-                f'crop-from must be at least the input size {max(self.input_size)}, '
-                f'got {self.crop_from}'
+                f'crop-from must be at least the input size {max(size)}, got {self.crop_from}'
             )
 
     def apply(self, image: Image.Image) -> tuple[np.ndarray, Geometry]:
@@ -73,18 +83,90 @@ class Preprocess:
         Returns:
             ``(array (H, W, 3) uint8, Geometry)``.
         """
-        resample = _FILTERS[self.interpolation]
-        w, h = image.size
-        in_h, in_w = self.input_size
+        array = np.asarray(image)
+        geometry = Geometry.resized(array.shape[:2], array.shape[:2])
+        for step in self._all_steps():
+            array, geometry = step(array, geometry)
+        return array, geometry
+
+    def size_of(self, image_size: tuple[int, int]) -> tuple[int, int]:
+        """Size of the input that an image of a size becomes."""
+        for step in self._all_steps():
+            image_size = step.plan(image_size)[1]
+        return image_size
+
+    def settled(self, image_sizes: Iterable[tuple[int, int]]) -> Preprocess:
+        """Fix the input size to the one that all images get.
+
+        Raises:
+            ValueError: They get several, so that they make no batch.
+        """
+        examples = {self.size_of(size): size for size in dict.fromkeys(image_sizes)}
+        if len(examples) > 1:
+            named = [
+                f'{show_size(got)} from images of {show_size(size)}'
+                for got, size in list(examples.items())[:3]
+            ]
+            raise ValueError(
+                f"the model's own preprocessing ({self.shape()}) makes inputs of {len(examples)} "
+                f'sizes, such as {", ".join(named)}: give --input-size'
+            )
+        return replace(self, input_size=next(iter(examples), self.input_size))
+
+    def changed(
+        self,
+        input_size: tuple[int, int] | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        interpolation: str | None = None,
+        crop_from: int | None = None,
+    ) -> Preprocess:
+        """Return it with what a user asks for; None leaves a value as it is.
+
+        Args:
+            input_size: Width and height are resized to it on their own, unless ``crop_from`` is
+                given beside it.
+            mean: R, G, B, whatever the network's order.
+            std: R, G, B, whatever the network's order.
+            interpolation: Of every resize.
+            crop_from: As of the class; 0 resizes the whole image to the input.
+
+        Raises:
+            ValueError: A value outside what the class allows.
+        """
+        values: dict[str, Any] = {}
+        if input_size is not None or crop_from is not None:
+            values.update(steps=(), crop_from=crop_from or None)
+        if input_size is not None:
+            values['input_size'] = tuple(input_size)
+        for name, colours in dict(mean=mean, std=std).items():
+            if colours is not None:
+                values[name] = tuple(colours)[:: -1 if self.channels == 'bgr' else 1]
+        made = replace(self, **values)
+        if interpolation is None:
+            return made
+        steps = tuple(replace(step, interpolation=interpolation) for step in made.steps)
+        return replace(made, interpolation=interpolation, steps=steps)
+
+    def shape(self) -> str:
+        """Say in words how an image gets its size."""
+        return ', '.join(map(str, self._all_steps())) or 'images stay as they are'
+
+    def __str__(self) -> str:
+        mean, std = (' '.join(f'{v:g}' for v in values) for values in (self.mean, self.std))
+        order = ' '.join(self.channels.upper())
+        return f'{self.shape()}; {order} minus mean {mean}, divided by std {std}'
+
+    def _all_steps(self) -> tuple[Step, ...]:
+        if self.steps or self.input_size is None:
+            return self.steps
         if self.crop_from is None:
-            array = np.asarray(image.resize((in_w, in_h), resample))
-            return array, Geometry.resized((h, w), self.input_size)
-        factor = self.crop_from / min(w, h)
-        new_w, new_h = max(round(w * factor), in_w), max(round(h * factor), in_h)
-        left, top = (new_w - in_w) // 2, (new_h - in_h) // 2
-        cut = image.resize((new_w, new_h), resample).crop((left, top, left + in_w, top + in_h))
-        geometry = Geometry((new_w / w, new_h / h), (left, top), (in_h, in_w), (h, w))
-        return np.asarray(cut), geometry
+            return (Step('resize', self.input_size, self.interpolation),)
+        edge = (self.crop_from, self.crop_from)
+        return (
+            Step('short edge', edge, self.interpolation),
+            Step('centre crop', self.input_size),
+        )
 
     def normalize(self, batch: Tensor) -> Tensor:
         """Bytes to the network's values, on the batch's device.

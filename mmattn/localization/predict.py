@@ -17,13 +17,14 @@ from torch import nn
 
 from mmattn.core.names import did_you_mean
 from mmattn.data.folders import find_images
+from mmattn.data.sizes import first_size
 from mmattn.localization.annotations import load_annotations
 from mmattn.localization.api import center_baseline, check_labels
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.classifiers import Classifier, as_classifier, count_classes
 from mmattn.localization.localizer import Localizer, Settings
 from mmattn.localization.metrics import LocalizationMetrics
-from mmattn.localization.run import find_boxes, fix_batches, prepare
+from mmattn.localization.run import find_boxes, fix_batches, prepare, settle
 from mmattn.localization.structures import AnnotatedImage, AnnotationSet, ImageResult
 
 __all__ = ['Localization', 'LocalizedImage', 'localize', 'predict']
@@ -127,7 +128,8 @@ def localize(
     classifier = as_classifier(model, weights)
     device = torch.device(device) if device is not None else _device_of(model, classifier)
     classifier.model.to(device)
-    classes = count_classes(classifier, device)
+    known = find_images(images) if classifier.preprocess.input_size is None else ()
+    classes = count_classes(classifier, device, first_size(known))
     if annotations is None:
         asked = label_images(paths, label, classes)
         chosen = replace(chosen, sweep_step=0)  # there is nothing to hit
@@ -211,7 +213,7 @@ def predict(
     """
     if not images:
         raise ValueError('there is no image to localize')
-    with Localizer(classifier, settings, device) as localizer:
+    with Localizer(settle(classifier, images), settings, device) as localizer:
         prepare(localizer, images)
         for results in find_boxes(
             localizer, images, fix_batches(len(images), settings.batch_size), workers

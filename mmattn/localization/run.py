@@ -16,6 +16,7 @@ from mmengine.dist import barrier, get_dist_info
 from mmengine.logging import print_log
 from torch.utils.data import DataLoader
 
+from mmattn.data.sizes import first_size
 from mmattn.localization.classifiers import Classifier
 from mmattn.localization.images import ImageDataset, collate
 from mmattn.localization.localizer import Localizer, Settings
@@ -25,12 +26,26 @@ from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, collect, d
 from mmattn.localization.structures import AnnotatedImage, ImageResult
 from mmattn.localization.work_dir import open_work_dir, run_identity
 
-__all__ = ['find_boxes', 'fix_batches', 'prepare', 'write_results']
+__all__ = ['find_boxes', 'fix_batches', 'prepare', 'settle', 'write_results']
 
 
 def fix_batches(count: int, batch_size: int) -> list[list[int]]:
     """Cut a data set into batches: always the same, whoever runs them."""
     return [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
+
+
+def settle(classifier: Classifier, images: Sequence[AnnotatedImage]) -> Classifier:
+    """Fix the input size of a classifier whose images set it.
+
+    Raises:
+        ValueError: They become inputs of several sizes.
+    """
+    preprocess = classifier.preprocess
+    if preprocess.input_size is not None and not preprocess.steps:
+        return classifier
+    sizes = (image.size or first_size([image.path]) for image in images)
+    settled = preprocess.settled(size for size in sizes if size is not None)
+    return replace(classifier, preprocess=settled)
 
 
 def write_results(
@@ -65,10 +80,12 @@ def write_results(
     """
     if not images:
         raise ValueError('there is no image to evaluate')
+    classifier = settle(classifier, images)
     info = info or RunInfo()
     rank, world = get_dist_info()
     work_dir = Path(work_dir)
     if rank == 0:
+        print_log(f'input: {classifier.preprocess}', 'current')
         named = dict(annotations=info.annotations, weights=info.weights, fused=info.fused)
         identity = run_identity(classifier, images, settings, named)
         open_work_dir(work_dir, identity, resume)

@@ -631,3 +631,20 @@ def test_a_position_that_a_block_lacks_is_named():
     ])  # fmt: skip
     with pytest.raises(ValueError, match='is no residual block'):
         MODELS.build(cfg)
+
+
+def test_around_a_module_without_parameters():
+    @MMATTN_MODELS.register_module()
+    class ToyPool(nn.Module):
+        def forward(self, x):
+            return nn.functional.max_pool2d(x, 2)
+
+    try:
+        net = attend('mmattn.ToyPool', [dict(gate=gate(reduction=1))])
+    finally:
+        MMATTN_MODELS.module_dict.pop('ToyPool')
+    out = net(torch.randn(2, 3, 8, 8))
+    assert out.shape == (2, 3, 4, 4)
+    out.sum().backward()
+    assert all(parameter.grad is not None for parameter in net.parameters())
+    assert all(name.startswith('attend.level0_se') for name in net.state_dict())

@@ -15,6 +15,7 @@ from mmattn.localization.classifiers import (
     load_weights,
 )
 from mmattn.localization.images import Preprocess
+from mmattn.localization.resizing import Step
 from tests.localization.nets import gap_net
 
 NETS = 'python:tests.localization.nets:'
@@ -124,7 +125,10 @@ def test_mmpretrain(tmp_path, rgb):
     found = load_classifier(f'mmpretrain:{config}')
     assert count_classes(found) == 6
     channels = 'rgb' if rgb else 'bgr'
-    assert found.preprocess == Preprocess((64, 64), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), channels)
+    steps = Step('short edge', (96, 96), 'bilinear', 'cv2'), Step('centre crop', (64, 64))
+    assert found.preprocess == Preprocess(
+        (64, 64), (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), channels, steps=steps
+    )
     state = dict(state_dict=found.model.state_dict())
     state['meta'] = dict(dataset_meta=dict(classes=tuple('abcdef')))
     torch.save(state, tmp_path / 'w.pth')

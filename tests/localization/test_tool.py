@@ -75,6 +75,7 @@ def test_all_options(tmp_path):
         channels='rgb',
         interpolation='bicubic',
         crop_from=56,
+        steps=[],
     )
 
 
