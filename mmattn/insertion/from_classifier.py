@@ -1,5 +1,6 @@
 """From a trained classifier to the start of a detector: its backbone, in the detector's names."""
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -164,10 +165,12 @@ def detector_config(cfg: Config, start: str | Path) -> Config:
 
 def _build_backbone(cfg: Config) -> nn.Module:
     network = Network(cfg)
-    part = Config(dict(backbone=network.part('backbone')))
+    part = copy.deepcopy(network.part('backbone'))
+    if part is None:
+        raise ValueError('config must have a model with a backbone, got one without')
     forget_pretrained(part)
     with DefaultScope.overwrite_default_scope(network.scope):
-        return MODELS.build(part.backbone)
+        return MODELS.build(part)
 
 
 def _backbone_of(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
