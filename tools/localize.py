@@ -25,8 +25,8 @@ from pathlib import Path
 
 import torch
 from mmengine.dist import get_dist_info, init_dist
-from torch import Tensor, nn
 
+from mmattn.analysis.attention_maps import at_each_step
 from mmattn.cli.failures import end_run
 from mmattn.core.checkpoint import guarded_loading
 from mmattn.core.config import read_config
@@ -233,24 +233,6 @@ def with_names(classifier: Classifier, args: argparse.Namespace, count: int) -> 
     if len(names) != count:
         raise ValueError(f'{source} names {len(names)} classes and the classifier has {count}')
     return replace(classifier, classes=tuple(names))
-
-
-def at_each_step(classifier: Classifier) -> list[Classifier]:
-    """Make one classifier for each step of a top-down network, none for any other network."""
-    if 'mmattn.backbones.top_down' not in sys.modules:  # so the network has no such block
-        return []
-    from mmattn.backbones.top_down import at_step, count_steps
-
-    def stopped(step: int, model: nn.Module, x: Tensor) -> Tensor:
-        with at_step(model, step):
-            return replace(classifier, model=model)(x)
-
-    count = count_steps(classifier.model)
-    return [
-        replace(classifier, name=f'{classifier.name}, step {step}', forward=partial(stopped, step))
-        for step in range(1, count + 1)
-        if count > 1
-    ]
 
 
 def choose_device(args: argparse.Namespace) -> torch.device:

@@ -12,6 +12,7 @@ from mmattn.layers._gate import Gate
 
 __all__ = ['find_gates', 'gains', 'watch_gates']
 
+_OTHERS = {'AWConv2d': 'weights', 'LearnToPay': 'positions', 'Searchlight': 'searchlight'}
 SAME = 1e-3  # a gain that rebuilds the output up to this share of it is all the gate does
 
 
@@ -29,8 +30,13 @@ def find_gates(model: nn.Module, pattern: str | None = None) -> dict[str, nn.Mod
     if pattern is None:
         found = {name: module for name, module in modules.items() if isinstance(module, Gate)}
         if not found:
+            kinds = {type(module).__name__ for module in modules.values()}
+            shown = [
+                f"; {what} is shown by '{how}'" for what, how in _OTHERS.items() if what in kinds
+            ]
             raise ValueError(
                 "gates must be named by a pattern (--gates): the model has none of mmattn's"
+                + ''.join(shown)
             )
         return found
     try:

@@ -109,6 +109,20 @@ class Searchlight(nn.Module):
             hidden = torch.cat([hidden, self.relu(self.bottom(self.pool(bottom)))], 1)  # eq. 4
         return self.out(hidden)  # eq. 5 with attention='top'
 
+    def gates(self, bottom: Tensor, top: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """Return the gates of channels and of positions, as the operation takes them.
+
+        Shape: ``(N, C_l, 1, 1)`` and ``(N, 1, H_l, W_l)``, None for one that it does not take.
+        """
+        if self.operation == 'recurrent':
+            return None, None
+        s = self.searchlight(bottom, top)
+        channels = None if self.operation == 'spatial' else s.sigmoid()
+        if self.operation == 'channel':
+            return channels, None
+        seen = bottom * channels if self.operation == 'channel-spatial' else bottom
+        return channels, _spatial_gate(seen, s)
+
     def forward(self, bottom: Tensor, top: Tensor) -> Tensor:
         if self.operation == 'recurrent':
             out = self.top(top)

@@ -87,12 +87,12 @@ def test_a_classifier_of_mmpretrain_gives_its_maps(tmp_path):
     pytest.importorskip('mmpretrain')
     from mmpretrain.registry import MODELS
 
-    cfg = Config.fromfile('configs/demo/resnet18-cbam_1000i_one-digit-160.py')
+    cfg = Config.fromfile('configs/demo/resnet18-cbam_600i_one-digit-96.py')
     torch.manual_seed(0)
     net = randomise(MODELS.build(cfg.model)).double().eval()
     meta = dict(cfg=cfg.pretty_text)
     file = saved(tmp_path, net.state_dict(), meta=meta)
-    detector = read_config('configs/demo/faster-rcnn_r18-cbam_fpn_150i_one-digit-160.py')
+    detector = read_config('configs/demo/faster-rcnn_r18-cbam_fpn_150i_one-digit-96.py')
     start = detector_start(detector, file)
     assert start.family == 'mmpretrain' and start.report.fits and start.notes == []
     x = torch.rand(1, 3, 64, 64, dtype=torch.float64)

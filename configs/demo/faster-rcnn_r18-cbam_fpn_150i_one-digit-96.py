@@ -1,7 +1,7 @@
 """The detector of the demo, narrow and with CBAM, on the boxes of the one-digit scenes.
 
 From scratch as it stands; docs/pretrained.md starts it from the classifier of
-`resnet18-cbam_1000i_one-digit-160.py`, on the same scenes.
+`resnet18-cbam_600i_one-digit-96.py`, on the same scenes.
 """
 
 _base_ = './faster-rcnn_r18_fpn_350i_digits.py'
@@ -17,16 +17,19 @@ model = dict(
     neck=dict(in_channels=[16, 32, 64, 128]),
 )
 
-# data
-data_root = 'data/one_digit_160/'
-train_dataloader = dict(dataset=dict(data_root=data_root))
-val_dataloader = dict(dataset=dict(data_root=data_root))
+# data: scenes of 96 pixels as they are
+data_root = 'data/one_digit_96/'
+load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
+meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape')
+pipeline = [*load, dict(type='PackDetInputs', meta_keys=meta_keys)]
+train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=pipeline))
+val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=pipeline))
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file=data_root + 'annotations/instances_val.json')
 test_evaluator = val_evaluator
 
 # schedule
-train_cfg = dict(max_iters=150, val_interval=50)
+train_cfg = dict(max_iters=150, val_interval=150)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=20),
     dict(type='CosineAnnealingLR', by_epoch=False, begin=20, end=150, eta_min=1e-5),
