@@ -19,9 +19,13 @@ model = dict(
 
 # data: scenes of 96 pixels as they are
 data_root = 'data/one_digit_96/'
-load = [dict(type='LoadImageFromFile'), dict(type='LoadAnnotations', with_bbox=True)]
-meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape')
-pipeline = [*load, dict(type='PackDetInputs', meta_keys=meta_keys)]
+meta_keys = ('img_id', 'img_path', 'ori_shape', 'img_shape', 'scale_factor')
+pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='Resize', scale=(96, 96), keep_ratio=True),
+    dict(type='PackDetInputs', meta_keys=meta_keys),
+]
 train_dataloader = dict(dataset=dict(data_root=data_root, pipeline=pipeline))
 val_dataloader = dict(dataset=dict(data_root=data_root, pipeline=pipeline))
 test_dataloader = val_dataloader

@@ -1,7 +1,8 @@
 """A narrow ResNet-18 with CBAM on one-digit scenes: a classifier to start a detector from.
 
 The scenes come from
-`python tools/dataset_converters/make_digits.py data/one_digit_96 --one-digit --size 96 --train 3000`.
+`python tools/dataset_converters/make_digits.py data/one_digit_96 --one-digit --size 96
+--train 3000`.
 """
 
 _base_ = './resnet18-cbam_750i_one-digit.py'

@@ -92,15 +92,15 @@ def load_cam(config: str, checkpoint: str) -> tuple[str, Classifier]:
 
 
 def paint_maps(args: argparse.Namespace, networks: list[tuple[str, Classifier]]) -> None:
+    names = args.names or [name for name, _ in networks]
+    if len(names) != len(networks):
+        raise ValueError(f'names must be one a network ({len(networks)}), got {len(names)}')
     settings = Settings(cam=args.method, sweep_step=0)
     shown = {path: [] for path in args.images}
     for _, classifier in networks:
         with Localizer(classifier, settings) as localizer:
             for path, overlays in shown.items():
                 overlays += explain(localizer, path, args.label)
-    names = args.names or [name for name, _ in networks]
-    if len(names) != len(networks):
-        raise ValueError(f'names must be one a network ({len(networks)}), got {len(names)}')
     for path, overlays in shown.items():
         views.paint_cams(overlays, names, file_of(args, path))
         print(file_of(args, path))
