@@ -1,10 +1,10 @@
 """tools/misc/setup_env.py with simulated installs: no network, no compiler, no real packages.
 
-The set-up runs before there is an environment, so it is the one script that is no part of the
-package and is imported by its path.
+It runs before there is an environment, so it is the one script whose parts are no part of the
+package; it is imported by its name below the root.
 """
 
-import importlib.util
+import importlib
 import os
 import signal
 import subprocess
@@ -17,19 +17,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / 'tools' / 'misc' / 'setup_env.py'
-LOAD = textwrap.dedent(f"""
-    import importlib.util, pathlib, signal, sys
-    spec = importlib.util.spec_from_file_location('setup_env', {str(SCRIPT)!r})
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-""")
+LOAD = f"""
+import pathlib, signal, sys
+sys.path.insert(0, {str(ROOT)!r})
+from tools.misc import setup_env as script
+"""
 
 
 @pytest.fixture
 def script(monkeypatch, tmp_path):
-    spec = importlib.util.spec_from_file_location('setup_env', SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module('tools.misc.setup_env')
     monkeypatch.setattr(module, 'PYTHON', (3, 11))
     monkeypatch.setattr(signal, 'signal', lambda number, handler: None)
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))

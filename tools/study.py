@@ -124,19 +124,6 @@ def make_study(args: argparse.Namespace) -> object:
     )
 
 
-def launcher_of(args: argparse.Namespace) -> object:
-    """Return what starts the runs."""
-    from mmattn.study.launch import Local, Pool, Slurm
-
-    folder = args.work_dir / 'submitit'
-    if args.slurm:
-        options = command_line.parse_options(args.slurm)
-        return Slurm(folder, args.parallel, options, args.threads, args.processes)
-    if args.parallel > 1:
-        return Pool(folder, args.parallel, args.threads, args.processes)
-    return Local(args.threads, args.processes)
-
-
 def study(args: argparse.Namespace, command: list[str]) -> None:
     """Carry out a study in a work dir that no other one uses."""
     from mmattn.study.study import lock
@@ -148,14 +135,16 @@ def study(args: argparse.Namespace, command: list[str]) -> None:
 def carry_out(args: argparse.Namespace, command: list[str]) -> None:
     """Check, measure the costs, train, compare."""
     from mmattn.study.costs import measure_costs
-    from mmattn.study.launch import run_all
+    from mmattn.study.launch import make_launcher, run_all
     from mmattn.study.plan import PLAIN, check_disk
     from mmattn.study.progress import Progress
     from mmattn.study.report import write_report
     from mmattn.study.scores import need_hotcoco
     from mmattn.study.summary import summarize
 
-    launcher = launcher_of(args)
+    slurm = command_line.parse_options(args.slurm or [])
+    folder = args.work_dir / 'submitit'
+    launcher = make_launcher(folder, args.parallel, args.threads, args.processes, slurm)
     planned = make_study(args)
     planned.prepare()
     if planned.truth():

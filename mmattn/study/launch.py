@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from mmattn.study.runs import Run
 
-__all__ = ['Local', 'Pool', 'Slurm', 'run_all']
+__all__ = ['Local', 'Pool', 'Slurm', 'make_launcher', 'run_all']
 
 
 class Launcher(Protocol):
@@ -176,6 +176,29 @@ def _submitit() -> Any:
     import submitit
 
     return submitit
+
+
+def make_launcher(
+    folder: Path,
+    at_a_time: int = 1,
+    threads: int | None = None,
+    processes: int = 1,
+    slurm: Mapping[str, Any] | None = None,
+) -> Launcher:
+    """Choose what starts the runs.
+
+    Args:
+        folder: Where submitit keeps its files.
+        at_a_time: Runs at a time.
+        threads: CPU threads of a run.
+        processes: Processes (GPUs) of one run.
+        slurm: Slurm's own options, to submit the runs instead.
+    """
+    if slurm:
+        return Slurm(folder, at_a_time, slurm, threads, processes)
+    if at_a_time > 1:
+        return Pool(folder, at_a_time, threads, processes)
+    return Local(threads, processes)
 
 
 def run_all(

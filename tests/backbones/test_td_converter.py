@@ -1,20 +1,17 @@
 """tools/model_converters/tdam_to_mmattn.py on made-up networks with all the authors' keys."""
 
 import argparse
-import importlib.util
-from pathlib import Path
 
 import pytest
 import torch
 
 from mmattn.backbones import TDResNet
+from mmattn.backbones.tdam_checkpoints import convert
+from tests.commands import run_command
 
-ROOT = Path(__file__).parents[2]
-spec = importlib.util.spec_from_file_location(
-    'tdam_to_mmattn', ROOT / 'tools/model_converters/tdam_to_mmattn.py'
-)
-tool = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(tool)
+
+def run(*words):
+    return run_command('model_converters/tdam_to_mmattn.py', *words)
 
 
 def norm(name, width):
@@ -109,7 +106,7 @@ R18, R50, R101 = ((2, 2, 2, 2), False), ((3, 4, 6, 3), True), ((3, 4, 23, 3), Tr
 )
 def test_every_tensor_arrives(net, options, expected, parameters):
     given = author_state(*net, **options)
-    state, found = tool.convert({'state_dict': {f'module.{k}': v for k, v in given.items()}})
+    state, found = convert({'state_dict': {f'module.{k}': v for k, v in given.items()}})
     assert {key: found[key] for key in expected} == expected
     assert len(state) == len(given)
     words = {'RA_block': 'searchlight', 'Ug_top_mlp.0': 'top', 'Ug_bottom_mlp.0': 'bottom'}
@@ -130,7 +127,7 @@ def test_the_file_loads_strictly(tmp_path, capsys):
     given = author_state(*R18, m=2, joint=True, classes=7)
     saved = {k: v.clone() for k, v in given.items() if 'num_batches' not in k}  # an old file
     torch.save({'epoch': 3, 'arch': 'tdresnet18', 'state_dict': saved}, source)
-    assert tool.main([str(source), str(target)]) == 0
+    assert run(source, target) == 0
     assert "dict(type='mmattn.TDResNet', depth=18, steps=2" in capsys.readouterr().out
     loaded = torch.load(target, weights_only=True)
     with torch.device('meta'):
@@ -141,7 +138,7 @@ def test_the_file_loads_strictly(tmp_path, capsys):
         net.layer4[1].searchlight.top.weight, given['layer4.1.RA_block.Ug_top_mlp.0.weight']
     )
     assert loaded['state_dict']['head.fc.bias'].shape == (7,)
-    assert tool.main([str(source), str(tmp_path)]) == 2
+    assert run(source, tmp_path) == 2
     assert 'Is a directory' in capsys.readouterr().err
 
 
@@ -190,28 +187,28 @@ def broken(change):
 )
 def test_refusals(change, text, tmp_path, capsys):
     with pytest.raises(ValueError, match=text):
-        tool.convert(broken(change))
+        convert(broken(change))
 
 
 def test_exit_codes(tmp_path, capsys):
-    assert tool.main([str(tmp_path / 'none.pth'), str(tmp_path / 'out.pth')]) == 2
+    assert run(tmp_path / 'none.pth', tmp_path / 'out.pth') == 2
     assert 'none.pth does not exist' in capsys.readouterr().err
     torch.save({'state_dict': 3}, tmp_path / 'bad.pth')
-    assert tool.main([str(tmp_path / 'bad.pth'), str(tmp_path / 'out.pth')]) == 2
+    assert run(tmp_path / 'bad.pth', tmp_path / 'out.pth') == 2
     assert 'must hold a state dict' in capsys.readouterr().err
     (tmp_path / 'empty.pth').touch()
-    assert tool.main([str(tmp_path / 'empty.pth'), str(tmp_path / 'out.pth')]) == 2
+    assert run(tmp_path / 'empty.pth', tmp_path / 'out.pth') == 2
     assert 'empty.pth cannot be read, its file is empty' in capsys.readouterr().err
     settings = argparse.HelpFormatter('x')  # more than plain values
     torch.save(
         {'state_dict': author_state(*R18, m=2, joint=True), 'args': settings}, tmp_path / 'x'
     )
-    assert tool.main([str(tmp_path / 'x'), str(tmp_path / 'out.pth')]) == 2
+    assert run(tmp_path / 'x', tmp_path / 'out.pth') == 2
     assert 'with --trust' in capsys.readouterr().err
     assert not (tmp_path / 'out.pth').exists()
-    assert tool.main([str(tmp_path / 'x'), str(tmp_path / 'out.pth'), '--trust']) == 0
+    assert run(tmp_path / 'x', tmp_path / 'out.pth', '--trust') == 0
 
 
 def test_distance_0_is_told_by_the_user():
-    state, options = tool.convert(author_state(*R50, m=0, joint=True), distance=0, steps=2)
+    state, options = convert(author_state(*R50, m=0, joint=True), distance=0, steps=2)
     assert options['distance'] == 0 and options['steps'] == 2

@@ -13,8 +13,8 @@ from mmattn.localization.boxes import RULES
 from mmattn.localization.cam import METHODS
 from mmattn.localization.classifiers import load_classifier
 from mmattn.localization.report import MEANING
+from tests.commands import run_command
 from tests.localization.data import boxes_json
-from tests.localization.test_tool import TOOL
 
 TEXT = (Path(__file__).resolve().parents[2] / 'docs/localization.md').read_text()
 
@@ -28,11 +28,13 @@ def commands():
 
 
 @pytest.mark.parametrize('line', commands())
-def test_commands_parse(line):
-    words = shlex.split(line, comments=True)[2:]
-    args = TOOL.parse_args(words)
-    assert 1 <= len(args.model) <= 2
-    assert args.show or args.images
+def test_commands_parse(line, monkeypatch, capsys):
+    def stop(*args, **options):  # what comes after the words are read
+        raise ValueError('as far as the classifier')
+
+    monkeypatch.setattr('mmattn.localization.classifiers.load_classifier', stop)
+    assert run_command('localize.py', *shlex.split(line, comments=True)[2:]) == 2
+    assert capsys.readouterr().err.endswith('ValueError: as far as the classifier\n')
 
 
 def test_there_are_commands_for_every_data_set():

@@ -1,31 +1,20 @@
 """tools/localize.py as a user runs it."""
 
-import importlib.util
 import json
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from mmattn.localization import api
+from tests.commands import ROOT, run_command
 from tests.localization.data import boxes_json, image
 
-ROOT = Path(__file__).resolve().parents[2]
 NET = 'python:tests.localization.nets:tiny'
 
 
-def load_tool():
-    spec = importlib.util.spec_from_file_location('localize_tool', ROOT / 'tools/localize.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-TOOL = load_tool()
-
-
 def call(*args):
-    return TOOL.main([str(a) for a in args])
+    return run_command('localize.py', *args)
 
 
 def basic(tmp_path, *extra, model=(NET,)):
@@ -79,13 +68,19 @@ def test_all_options(tmp_path):
     )
 
 
-def test_fused_norms_change_nothing(tmp_path):
-    args = TOOL.build_parser().parse_args([NET, '--fuse'])
-    assert 'BatchNorm2d' not in [type(m).__name__ for m in TOOL.make_classifier(args).model]
+def test_fused_norms_change_nothing(tmp_path, monkeypatch):
+    networks, evaluate = [], api.evaluate
+
+    def keep(classifier, *args):
+        networks.append([type(module).__name__ for module in classifier.model])
+        return evaluate(classifier, *args)
+
+    monkeypatch.setattr(api, 'evaluate', keep)
     assert basic(tmp_path) == 0
     plain = (tmp_path / 'out/per_image.jsonl').read_text().splitlines()
     (tmp_path / 'out/per_image.jsonl').unlink()
     assert basic(tmp_path, '--fuse') == 0
+    assert ['BatchNorm2d' in types for types in networks] == [True, False]
     fused = (tmp_path / 'out/per_image.jsonl').read_text().splitlines()
     for before, after in zip(plain, fused):
         before, after = json.loads(before), json.loads(after)
@@ -216,9 +211,8 @@ def test_missing_arguments(capsys, tmp_path):
     config.write_text('batch_size = (\n')
     assert call(NET, '--config', config) == 2
     assert f'config {config} cannot be read: ' in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stopped:
-        call()
-    assert stopped.value.code == 2
+    assert call() == 2
+    assert 'the following arguments are required: MODEL' in capsys.readouterr().err
 
 
 def test_show(tmp_path, capsys):

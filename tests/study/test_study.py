@@ -6,12 +6,10 @@ import shutil
 
 import pytest
 
-from tests.tools.conftest import load_tool
+from tests.commands import run_command
 
 pytest.importorskip('mmpretrain', reason='the studied classifier is one of mmpretrain')
 from . import classifier  # noqa: E402
-
-tool = load_tool('study.py')
 
 
 @pytest.fixture(scope='module')
@@ -25,7 +23,7 @@ def data(tmp_path_factory):
 def launcher(monkeypatch):
     monkeypatch.setattr('mmengine.runner.runner.collect_env', lambda: {'sys.platform': 'test'})
     here = classifier.Here()
-    monkeypatch.setattr(tool, 'launcher_of', lambda args: here)
+    monkeypatch.setattr('mmattn.study.launch.make_launcher', lambda *args: here)
     return here
 
 
@@ -35,9 +33,8 @@ def config(tmp_path, data):
 
 
 def run(config, tmp_path, *words):
-    return tool.main(
-        [str(config), '--work-dir', str(tmp_path / 'out'), '--cost-rounds', '0', *words]
-    )
+    shared = ['--work-dir', tmp_path / 'out', '--cost-rounds', 0]
+    return run_command('study.py', config, *shared, *words)
 
 
 def test_a_study_from_the_command_to_the_page(config, tmp_path, launcher, capsys):
@@ -145,7 +142,7 @@ def test_results_go_on_on_another_machine(config, tmp_path, data, launcher):
     again = [str(config), *words, '--data-root', str(moved), '--cost-rounds', '0']
     again[again.index('--seeds') + 1 : again.index('--seeds') + 2] = ['0', '1']
     again += ['--work-dir', str(tmp_path / 'fresh'), '--out', str(kept)]
-    assert tool.main(again) == 0
+    assert run_command('study.py', *again) == 0
     assert launcher.started == [('plain', 1), ('ECA', 1)]
 
 
@@ -242,6 +239,6 @@ def test_two_studies_in_one_folder(config, tmp_path, launcher, capsys):
     [(['--seeds', '0', '0'], 'must be different numbers'), (['--parallel', '0'], 'must be >= 1')],
 )
 def test_wrong_usage(words, message, capsys):
-    with pytest.raises(SystemExit, match='2'):
-        tool.parse_args(['c.py', '--methods', 'SE', '--work-dir', 'w', *words])
+    shared = ['c.py', '--methods', 'SE', '--work-dir', 'w']
+    assert run_command('study.py', *shared, *words) == 2
     assert message in capsys.readouterr().err

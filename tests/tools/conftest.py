@@ -1,14 +1,14 @@
-"""A tiny set of scenes, a tiny detector, and the tools as modules."""
+"""A tiny set of scenes, a tiny detector, and the tools that train and test it."""
 
-import importlib.util
 import itertools
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-TOOLS = ROOT / 'tools'
+from tests.commands import ROOT, run_command
+
 COUNT = itertools.count()
 
 TINY = """
@@ -49,15 +49,6 @@ def _no_compiler_versions():
     patch.undo()
 
 
-def load_tool(name):
-    """Import a file below tools/ as a module."""
-    spec = importlib.util.spec_from_file_location(f'tool_{Path(name).stem}', TOOLS / name)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope='session')
 def make_digits():
     pytest.importorskip('sklearn', reason='the digit scenes need scikit-learn')
@@ -88,41 +79,35 @@ def tiny_config(tmp_path, digits):
     return write_config(tmp_path, digits)
 
 
-def load_runner_tool(name):
-    """Load train.py or test.py; each call of ``main`` gets a visualizer of its own.
+def run_detector_tool(name, arguments):
+    """Run train.py or test.py as in a process of its own: with a visualizer of its own.
 
-    A process normally runs one tool once; the host keeps one visualizer for good, which would
-    write the curves of every later run into the folder of the first.
+    mmdet keeps one visualizer for good, which would write the curves of every later run into the
+    folder of the first.
     """
-    pytest.importorskip('mmdet')
     from mmdet.visualization import DetLocalVisualizer
 
-    tool = load_tool(name)
-    main = tool.main
-
-    def main_in_a_fresh_process(argv):
-        DetLocalVisualizer._instance_dict.clear()
-        return main(argv)
-
-    tool.main = main_in_a_fresh_process
-    return tool
+    DetLocalVisualizer._instance_dict.clear()
+    return run_command(name, *arguments)
 
 
 @pytest.fixture(scope='session')
-def train_tool():
-    return load_runner_tool('train.py')
+def train():
+    pytest.importorskip('mmdet')
+    return partial(run_detector_tool, 'train.py')
 
 
 @pytest.fixture(scope='session')
-def test_tool():
-    return load_runner_tool('test.py')
+def run_test():
+    pytest.importorskip('mmdet')
+    return partial(run_detector_tool, 'test.py')
 
 
 @pytest.fixture(scope='session')
-def trained(train_tool, digits, tmp_path_factory):
+def trained(train, digits, tmp_path_factory):
     """Config and work dir of a finished training of four steps; read only."""
     pytest.importorskip('mmdet')
     folder = tmp_path_factory.mktemp('trained')
     config = write_config(folder, digits)
-    assert train_tool.main([str(config), '--work-dir', str(folder / 'run')]) == 0
+    assert train([str(config), '--work-dir', str(folder / 'run')]) == 0
     return config, folder / 'run'

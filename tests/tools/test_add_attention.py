@@ -4,7 +4,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from .conftest import load_tool, write_config
+from tests.commands import run_command
+from tests.tools.conftest import write_config
 
 pytest.importorskip('mmdet')
 
@@ -12,13 +13,12 @@ PLAIN = 'faster-rcnn_r18_fpn_350i_digits.py'
 METHODS = ['CBAM', 'BAM', 'SSIA']
 
 
-@pytest.fixture(scope='module')
-def tool():
-    return load_tool('add_attention.py')
+def add_attention(*words):
+    return run_command('add_attention.py', *words)
 
 
 @pytest.fixture(scope='module')
-def plain(train_tool, digits, tmp_path_factory):
+def plain(train, digits, tmp_path_factory):
     """Config and checkpoint of a plain detector after two steps."""
     folder = tmp_path_factory.mktemp('plain')
     config = write_config(folder, digits, PLAIN)
@@ -29,15 +29,15 @@ def plain(train_tool, digits, tmp_path_factory):
         '--cfg-options',
         'train_cfg.max_iters=2',
     ]
-    assert train_tool.main(args) == 0
+    assert train(args) == 0
     return config, folder / 'run' / 'iter_2.pth'
 
 
-def test_a_warm_start_is_the_plain_network(tool, plain, train_tool, tmp_path, capfd):
+def test_a_warm_start_is_the_plain_network(plain, train, tmp_path, capfd):
     config, checkpoint = plain
     out, start = tmp_path / 'leaf.py', tmp_path / 'start.pth'
     args = [str(config), *METHODS, '-o', str(out), '--checkpoint', str(checkpoint)]
-    assert tool.main([*args, '--save', str(start)]) == 0
+    assert add_attention(*args, '--save', str(start)) == 0
     said = capfd.readouterr().out
     assert 'init=identity' in said
     assert 'largest difference to the plain network: 0 (raw outputs for 2 images of' in said
@@ -45,60 +45,58 @@ def test_a_warm_start_is_the_plain_network(tool, plain, train_tool, tmp_path, ca
     assert Config.fromfile(out).load_from == str(start)
     capfd.readouterr()
     options = ['--cfg-options', 'train_cfg.max_iters=2']
-    assert train_tool.main([str(out), '--work-dir', str(tmp_path / 'run'), *options]) == 0
+    assert train([str(out), '--work-dir', str(tmp_path / 'run'), *options]) == 0
     assert 'keys fit' in ''.join(capfd.readouterr())
 
 
-def test_another_order_of_sums_is_called_rounding(tool, plain, capfd):
+def test_another_order_of_sums_is_called_rounding(plain, capfd):
     config, checkpoint = plain
-    assert tool.main([str(config), 'AWConv2d', 'AWFPN', '--checkpoint', str(checkpoint)]) == 0
+    assert add_attention(str(config), 'AWConv2d', 'AWFPN', '--checkpoint', str(checkpoint)) == 0
     (line,) = [x for x in capfd.readouterr().out.splitlines() if 'largest difference' in x]
     assert 'network: 0 (' in line or 'rounding of float32' in line
 
 
-def test_a_start_that_is_not_plain_is_seen(tool, plain, tmp_path, capfd):
+def test_a_start_that_is_not_plain_is_seen(plain, tmp_path, capfd):
     config, checkpoint = plain
     args = [str(config), 'CBAM', '--checkpoint', str(checkpoint), '--init', 'paper']
-    assert tool.main(args) == 0
+    assert add_attention(*args) == 0
     (line,) = [x for x in capfd.readouterr().out.splitlines() if 'largest difference' in x]
     assert 'not the same network' in line
 
 
-def test_a_checkpoint_of_another_network_is_refused(tool, plain, tmp_path, capfd):
+def test_a_checkpoint_of_another_network_is_refused(plain, tmp_path, capfd):
     torch.save(dict(state_dict=dict(other=torch.zeros(1))), tmp_path / 'other.pth')
     args = [str(plain[0]), 'CBAM', '--checkpoint', str(tmp_path / 'other.pth')]
-    assert tool.main(args) == 1
+    assert add_attention(*args) == 1
     assert 'is not of the plain config' in capfd.readouterr().err
 
 
-def test_train_and_test_take_the_methods(plain, train_tool, test_tool, tmp_path, capfd):
+def test_train_and_test_take_the_methods(plain, train, run_test, tmp_path, capfd):
     config, _ = plain
     run = tmp_path / 'run'
     options = ['--cfg-options', 'train_cfg.max_iters=2']
     args = [str(config), '--work-dir', str(run), '--attention', 'SE', *options]
-    assert train_tool.main(args) == 0
+    assert train(args) == 0
     assert 'backbone.layer1.{0-1}.se' in capfd.readouterr().out
     state = torch.load(run / 'iter_2.pth', weights_only=False)['state_dict']
     assert 'backbone.layer1.0.se.fc1.weight' in state
     args = [str(config), str(run / 'iter_2.pth'), '--work-dir', str(tmp_path / 'test')]
-    assert test_tool.main([*args, '--attention', 'SE']) == 0
-    assert test_tool.main(args) == 1  # the plain config is refused
+    assert run_test([*args, '--attention', 'SE']) == 0
+    assert run_test(args) == 1  # the plain config is refused
 
 
-def test_test_reads_from_the_checkpoint_how_the_methods_started(
-    plain, train_tool, test_tool, tmp_path
-):
+def test_test_reads_from_the_checkpoint_how_the_methods_started(plain, train, run_test, tmp_path):
     config, checkpoint = plain
     run = tmp_path / 'run'
     options = ['--cfg-options', 'train_cfg.max_iters=1', f'load_from={checkpoint}']
     args = [str(config), '--work-dir', str(run), '--attention', 'SE', *options]
-    assert train_tool.main(args) == 0
+    assert train(args) == 0
     args = [str(config), str(run / 'iter_1.pth'), '--work-dir', str(tmp_path / 'test')]
-    assert test_tool.main([*args, '--attention', 'SE']) == 0
+    assert run_test([*args, '--attention', 'SE']) == 0
 
 
-def test_the_list_names_every_method(tool, capsys):
-    assert tool.main(['--list']) == 0
+def test_the_list_names_every_method(capsys):
+    assert add_attention('--list') == 0
     said = capsys.readouterr().out
     assert 'NonLocal' in said and 'before the last block of C4' in said
 
@@ -111,7 +109,7 @@ def test_the_list_names_every_method(tool, capsys):
         (['mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 'CBMA'], "did you mean 'CBAM'"),
     ],
 )
-def test_mistakes_end_in_a_sentence(tool, args, sentence, capfd):
-    assert tool.main(args) == 1
+def test_mistakes_end_in_a_sentence(args, sentence, capfd):
+    assert add_attention(*args) == 1
     said = capfd.readouterr().err
     assert sentence in said.splitlines()[-1] and 'Traceback' not in said
