@@ -201,3 +201,9 @@ def test_import_mmattn_is_light(tmp_path):
         env={'PYTHONPATH': ':'.join(sys.path), 'PATH': ''},
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_no_test_loads_a_tool_by_its_path():
+    """They import the package, or run a command line: ``tests/commands.py``."""
+    words = 'spec_from_file' + '_location'
+    assert [path for path in ROOT.glob('tests/**/*.py') if words in path.read_text()] == []

@@ -1,6 +1,5 @@
 """The site of the documentation and the README in a real browser, at a desk and on a phone."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -25,9 +24,8 @@ def site(tmp_path_factory):
     """The built site: a warning of Sphinx fails here."""
     for name in ('sphinx', 'myst_parser', 'furo'):
         pytest.importorskip(name, reason=f'{name} is not installed (requirements/docs.txt)')
-    spec = importlib.util.spec_from_file_location('build_docs', ROOT / 'docs' / 'build.py')
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
+    from docs import build
+
     out = tmp_path_factory.mktemp('site')
     assert build.main(['--out', str(out)]) == 0
     return out / 'html'

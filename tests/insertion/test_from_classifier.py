@@ -13,8 +13,8 @@ import mmattn
 from mmattn.core.modes import eval_mode
 from mmattn.insertion import detector_start, read_config
 from mmattn.testing import randomise
+from tests.commands import run_command
 from tests.reference.authors_resnet import authors_maps, authors_state
-from tests.tools.conftest import load_tool
 
 PLAIN = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 FOLDER = 'configs/attention_resnet/faster-rcnn_r50-'
@@ -141,14 +141,14 @@ def test_another_depth_is_refused_with_the_keys_of_both_sides(depth, tmp_path):
 
 
 def test_the_command_writes_a_start_and_its_config(tmp_path, capsys):
-    tool = load_tool('model_converters/classifier_to_detector.py')
+    tool = 'model_converters/classifier_to_detector.py'
     state = authors_state(50, 'CBAM')
     config, start, leaf = (
         f'{FOLDER}cbam_fpn_1x_coco.py',
         tmp_path / 'a/start.pth',
         tmp_path / 'mine.py',
     )
-    assert tool.main([str(saved(tmp_path, state)), config, str(start), '--out', str(leaf)]) == 0
+    assert run_command(tool, saved(tmp_path, state), config, start, '--out', leaf) == 0
     said = capsys.readouterr().out
     assert (
         "checkpoint of the CBAM and BAM authors' ResNet; backbone: 494 of the model's 494" in said
@@ -157,5 +157,5 @@ def test_the_command_writes_a_start_and_its_config(tmp_path, capsys):
     assert cfg.load_from == str(start) and cfg.model.backbone.init_cfg is None
     keys = torch.load(start)['state_dict']
     assert len(keys) == 494 and all(key.startswith('backbone.') for key in keys)
-    assert tool.main([str(tmp_path / 'none.pth'), config, str(start)]) == 2
+    assert run_command(tool, tmp_path / 'none.pth', config, start) == 2
     assert 'none.pth does not exist' in capsys.readouterr().err

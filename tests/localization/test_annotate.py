@@ -12,14 +12,15 @@ from mmattn.localization.annotations import load_annotations
 from mmattn.localization.localizer import Settings
 from mmattn.localization.progress import Bar, Progress, show_progress
 from mmattn.localization.structures import ImageResult
+from tests.commands import run_command
 from tests.localization.data import image
-from tests.localization.test_tool import NET, TOOL
+from tests.localization.test_tool import NET
 
 NAMES = ['dog', 'cat', 'red panda', 'hen']
 
 
 def call(*args):
-    return TOOL.main([str(a) for a in args])
+    return run_command('localize.py', *args)
 
 
 @pytest.fixture
