@@ -80,5 +80,11 @@ METRICS = _Registry(
 )
 
 DATASETS = _Registry(
-    'dataset', parent=MMENGINE_DATASETS, scope='mmattn', locations=['mmattn.data.splits']
+    'dataset',
+    parent=MMENGINE_DATASETS,
+    scope='mmattn',
+    locations=[
+        'mmattn.data.splits',
+        *([] if host_problem('mmpretrain') else ['mmattn.data.imagenet']),
+    ],
 )

@@ -1,17 +1,7 @@
 """Top-down blocks in stage 4 only (the paper's L4)."""
 
-_base_ = './_base_/imagenet_150e.py'
+_base_ = './_base_/imagenet_150e_r101.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
 model = dict(backbone=dict(preset='r101-joint-t2m1-l4'))
-
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    # crop 0.95, as the authors' config of R101
-    dict(type='ResizeEdge', scale=236, edge='short', backend='pillow', interpolation='bicubic'),
-    dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs'),
-]
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

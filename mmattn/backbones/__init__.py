@@ -25,6 +25,7 @@ try:
 except ImportError as error:
     _problems['mmpretrain'] = error
 else:
+    from mmattn.backbones.learn_to_pay_vgg import LearnToPayVGG
     from mmattn.backbones.td_convnext import TDConvNeXt
     from mmattn.backbones.td_mobilenet_v3 import TDMobileNetV3
 
@@ -32,6 +33,7 @@ _HOSTS = {
     'Attend': 'mmdet',
     'AttentionResNet': 'mmdet',
     'EfficientNetLite': 'mmdet',
+    'LearnToPayVGG': 'mmpretrain',
     'MobileNetV1': 'mmdet',
     'ReportCNN': 'mmdet',
     'TDConvNeXt': 'mmpretrain',
@@ -44,6 +46,7 @@ __all__ = [
     'Attend',
     'AttentionResNet',
     'EfficientNetLite',
+    'LearnToPayVGG',
     'MobileNetV1',
     'ReportCNN',
     'TDConvNeXt',

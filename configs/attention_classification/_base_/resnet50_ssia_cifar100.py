@@ -1,0 +1,15 @@
+"""ResNet-50 with places for attention on the SSIA paper's recipe for CIFAR-100."""
+
+_base_ = '../../ssia/resnet50_1xb32-100e_cifar100-224.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(
+    backbone=dict(
+        _delete_=True,
+        type='mmattn.AttentionResNet',
+        depth=50,
+        out_indices=(3,),
+        norm_eval=False,
+    )
+)

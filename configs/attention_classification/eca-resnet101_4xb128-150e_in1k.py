@@ -1,0 +1,7 @@
+"""ECA-ResNet-101, a baseline of the TDAM paper."""
+
+_base_ = './_base_/resnet101_tdam_in1k.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(backbone=dict(attention=[dict(gate=dict(type='mmattn.ECA'), position='after_conv3')]))

@@ -1,0 +1,7 @@
+"""ECA-ResNet-50 on ImageNet-1k, table 3 of the SSIA paper."""
+
+_base_ = './_base_/resnet50_ssia_in1k.py'
+
+custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
+
+model = dict(backbone=dict(attention=[dict(gate=dict(type='mmattn.ECA'), position='after_conv3')]))
