@@ -84,7 +84,7 @@ DATASETS = _Registry(
     parent=MMENGINE_DATASETS,
     scope='mmattn',
     locations=[
-        'mmattn.data.splits',
-        *([] if host_problem('mmpretrain') else ['mmattn.data.imagenet']),
+        'mmattn.datasets.splits',
+        *([] if host_problem('mmpretrain') else ['mmattn.datasets.imagenet']),
     ],
 )

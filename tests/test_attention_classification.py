@@ -1,5 +1,6 @@
 """The classifiers that the papers compare with: parameters as printed, a step, a run."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,11 @@ TDAM = {
     'resnet101': 44.5492,
     'se-resnet101': 49.2923,
     'cbam-resnet101': 49.2956,
-    'eca-resnet101': 44.5494,
+    'eca-resnet101': 44.5493,  # not printed; 171 values by hand
     'fca-resnet101': 49.2923,
 }
-# COSTS.md: SSIA paper, table 3, what a method adds to ResNet-50 without its classifier
-SSIA = {'se': 2514944, 'cbam': 2532576, 'bam': 358067, 'eca': 86, 'simam': 0}
+# COSTS.md: SSIA paper, table 3, what a method adds to ResNet-50, in millions
+SSIA = {'se': '2.5149', 'cbam': '2.5326', 'bam': '0.3581', 'eca': '0.000086', 'simam': '0'}
 PLAIN = 23508032
 RECIPES = ('1xb32-100e_cifar10-224', '1xb32-100e_cifar100-224', '1xb64-100e_in1k')
 ABLATIONS = sorted((CONFIGS / 'tdam').glob('*_in200.py'))
@@ -107,8 +108,13 @@ def test_baselines_have_the_recipe_of_the_rows_they_stand_beside():
 def test_the_rows_of_ssias_table_3(recipe):
     for name, added in SSIA.items():
         model = on_meta(OURS / f'{name}-resnet50_{recipe}.py')
-        assert count(model.backbone) == PLAIN + added
-    assert count(on_meta(CONFIGS / f'ssia/resnet50_{recipe}.py').backbone) == PLAIN
+        digits = len(added.partition('.')[2])
+        assert f'{(count(model.backbone) - PLAIN) / 1e6:.{digits}f}' == added
+
+
+def test_the_plain_row_of_ssias_table_3():
+    plain = MODELS.build(read(CONFIGS / f'ssia/resnet50_{RECIPES[0]}.py').model)  # not on meta
+    assert count(plain.backbone) == PLAIN
 
 
 def test_the_cifar_rows_of_ssia_see_images_of_224():
@@ -171,12 +177,7 @@ def test_trains_a_step(path):
     total = sum(loss for name, loss in losses.items() if 'loss' in name)
     total.backward()
     assert total.isfinite()
-    idle = [name for name, p in model.named_parameters() if p.grad is None]
-    if 'learn-to-pay' in path.stem and 'dot' not in path.stem:
-        # the global vector cancels out of a learned compatibility
-        assert idle and all(name.startswith('backbone.late') for name in idle)
-    else:
-        assert not idle
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
 
 
 def tiny(root, cfg):
@@ -184,8 +185,6 @@ def tiny(root, cfg):
     for i in range(4):
         image(root / f'class_{i % 2}' / f'{i}.jpg', (40, 40))
     labels = [dict(img_path=f'class_{i % 2}/{i}.jpg', gt_label=[i % 2]) for i in range(4)]
-    import json
-
     (root / 'labels.json').write_text(json.dumps(dict(metainfo={}, data_list=labels)))
     for split in ('train', 'val', 'test'):
         loader = cfg[f'{split}_dataloader']

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
@@ -35,6 +36,13 @@ def _drop_pretrained(cfg):
             _drop_pretrained(value)
 
 
+@pytest.fixture
+def no_draws(monkeypatch):
+    """Networks without initial values: drawing them is most of the time that building takes."""
+    monkeypatch.setattr(torch.nn.init, 'kaiming_uniform_', lambda tensor, *args, **kwargs: tensor)
+
+
+@pytest.mark.usefixtures('no_draws')
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: f'{path.parent.name}/{path.stem}')
 def test_builds(path):
     model, _ = build(path)

@@ -36,6 +36,9 @@ ROOMS = {
         'classifiers that look at an image more than once',
     ),
     'evaluation': Room(4, ('core', 'registry', 'data'), MM, 'metrics, registered for mmdet'),
+    'datasets': Room(
+        4, ('core', 'registry', 'data'), MM, 'data sets of the frameworks, registered for a runner'
+    ),
     'deploy': Room(4, ('core', 'layers', 'convs'), set(), 'changes any trained network'),
     'analysis': Room(
         4,

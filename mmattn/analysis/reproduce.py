@@ -27,8 +27,8 @@ config of the row, the command, and what we measured with it. Made by
 `python tools/analysis_tools/reproduce.py --out docs/reproduce.md` from the metafiles in
 `configs/`.
 
-*Paper* is empty where the texts we have give no figure. *Measured* is empty where nobody has run the
-config on the whole of its data; what we measured on other data is in
+*Paper* is empty where the texts we have give no figure. *Measured* is empty where nobody has run
+the config on the whole of its data; what we measured on other data is in
 [does_attention_help.md](does_attention_help.md), [bccd.md](bccd.md) and [ssia.md](ssia.md).
 A row without a config says why. Where the recipe differs from the paper's, the README next to the
 config says so. The data sets and where they are looked for: [datasets.md](datasets.md).
@@ -129,9 +129,7 @@ def _add(paper: Paper, row: Mapping[str, Any], file: str, config: str = '', why:
         hint = did_you_mean(row['Table'], paper.tables)
         raise ValueError(f'{file}: row {row["Row"]!r} is of no table {row["Table"]!r}{hint}')
     command = (table.command or _training(config)).format(config=config) if config else ''
-    made = Row(
-        row['Row'], row.get('Figure', ''), config, command, row.get('Measured', ''), why
-    )
+    made = Row(row['Row'], row.get('Figure', ''), config, command, row.get('Measured', ''), why)
     table.rows.append(made)
 
 

@@ -1,0 +1,1 @@
+"""Data sets registered for the runner: parts and variants of those the frameworks have."""
