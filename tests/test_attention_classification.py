@@ -117,6 +117,21 @@ def test_the_plain_row_of_ssias_table_3():
     assert count(plain.backbone) == PLAIN
 
 
+@pytest.mark.parametrize(
+    'name, parameters',
+    [
+        ('vgg16-learn-to-pay', 19993764),
+        ('vgg16-learn-to-pay-dot', 19992228),
+        ('vgg16-learn-to-pay-early-pool', 15009444),
+        ('vgg16', 19758756),
+    ],
+)
+def test_the_parameters_of_learn_to_pay(name, parameters):
+    folder = CONFIGS / 'learn_to_pay'
+    assert count(on_meta(folder / f'{name}_1xb128-300e_cifar100.py')) == parameters
+    assert f'{parameters:,}' in (folder / 'README.md').read_text()
+
+
 def test_the_cifar_rows_of_ssia_see_images_of_224():
     for classes in (10, 100):
         cfg = read(CONFIGS / f'ssia/resnet50-ssia_1xb32-100e_cifar{classes}-224.py')

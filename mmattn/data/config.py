@@ -9,7 +9,7 @@ from mmengine.registry import DATASETS, DefaultScope
 
 from mmattn.core.names import did_you_mean
 
-__all__ = ['is_local', 'leaves', 'open_dataset']
+__all__ = ['check_names', 'find_class', 'is_local', 'leaves', 'open_dataset']
 
 
 def leaves(dataset_cfg: Any, where: str) -> Iterator[tuple[str, Mapping]]:
@@ -25,6 +25,15 @@ def leaves(dataset_cfg: Any, where: str) -> Iterator[tuple[str, Mapping]]:
         yield where, dataset_cfg
 
 
+def find_class(dataset_cfg: Mapping, scope: str) -> Any:
+    """Return what the type of a data set's config names; None where nothing is registered so."""
+    if DefaultScope.get_current_instance() is None:
+        DefaultScope.get_instance('mmattn', scope_name=scope)
+    kind = dataset_cfg.get('type')
+    with DATASETS.switch_scope_and_registry(scope) as registry:
+        return registry.get(kind) if isinstance(kind, str) else kind
+
+
 def open_dataset(dataset_cfg: Mapping, where: str, scope: str) -> Any:
     """Build the data set without reading anything; None if it is not local and mmdet's."""
     try:
@@ -33,20 +42,16 @@ def open_dataset(dataset_cfg: Mapping, where: str, scope: str) -> Any:
         return None
     if any('://' in str(dataset_cfg.get(key)) for key in ('data_root', 'ann_file')):
         return None
-    if DefaultScope.get_current_instance() is None:
-        DefaultScope.get_instance('mmattn', scope_name=scope)
-    kind = dataset_cfg.get('type')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(kind) if isinstance(kind, str) else kind
+    cls = find_class(dataset_cfg, scope)
     if not (inspect.isclass(cls) and issubclass(cls, BaseDetDataset)):
         return None
     options = {k: v for k, v in dataset_cfg.items() if k not in ('type', '_scope_', 'pipeline')}
-    _check_names(cls, options, where)
+    check_names(cls, options, where)
     _check_classes((options.get('metainfo') or {}).get('classes'), where)
     return cls(**{**options, 'lazy_init': True})
 
 
-def _check_names(cls: type, options: Mapping, where: str) -> None:
+def check_names(cls: type, options: Mapping, where: str) -> None:
     """Refuse a misspelt option with the nearest valid one."""
     known = set()
     for base in cls.__mro__:
