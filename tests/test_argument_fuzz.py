@@ -39,6 +39,7 @@ VALID = {
     'LearnToPay': dict(in_channels=8, global_channels=4),
     'LearnToPayGate': dict(in_channels=8),
     'LearnToPayHead': dict(num_classes=3, in_channels=[4, 8]),
+    'LearnToPayVGG': dict(depth=11),
     'LinearAutoencoderAttention': dict(in_channels=8),
     'MobileNetV1': dict(widen_factor=0.25),
     'NonLocal': dict(in_channels=8),
@@ -126,7 +127,7 @@ ALLOWED = {
         + ['norm_eval', 'with_cp', 'deep_stem', 'avg_down', 'zero_init_residual', 'cifar_stem']
         + ['attention_norm_eval', 'idle_stage', 'relu_before_extra_convs', 'no_norm_on_lateral']
         + ['cal_acc', 'linear_pw_conv', 'use_grn', 'gap_before_final_norm', 'use_depthwise']
-        + ['reg_decoded_bbox'],
+        + ['reg_decoded_bbox', 'late_pooling'],
         {BOOL},
     ),
     **dict.fromkeys(
@@ -174,6 +175,8 @@ MORE = {  # where a name means something else in one class
     ('AWFPN', 'in_channels'): {INTS},
     ('SSDHead', 'in_channels'): {INTS},
     ('LearnToPayHead', 'in_channels'): {INTS},
+    ('LearnToPayVGG', 'taps'): {INTS},
+    ('LearnToPayVGG', 'depth'): {INT},
     ('ECA', 'kernel_size'): {INT, NONE},
     ('CBAM', 'kernel_size'): {INT},
     ('SpatialGate', 'kernel_size'): {INT},

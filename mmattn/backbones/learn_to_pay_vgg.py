@@ -1,7 +1,6 @@
 """VGG whose maps are those before its poolings, as learn-to-pay attention reads them."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from mmcv.cnn import ConvModule
 from mmpretrain.models.backbones import VGG
@@ -30,14 +29,14 @@ class LearnToPayVGG(VGG):
         depth: 11, 13, 16 or 19.
         taps: stages, from 0, whose map before the pooling is given.
         late_pooling: see above.
-        kwargs: arguments of mmpretrain's ``VGG`` but ``num_classes`` and ``out_indices``.
+        norm_cfg: config of a norm after each convolution, or None.
+        init_cfg: as mmpretrain's; default: that of its ``VGG``.
 
     Shape: ``(N, 3, H, W)`` -> one map ``(N, C_i, H_i, W_i)`` for each of ``taps`` and the last
     one, ``(N, 512, H / 32, W / 32)``.
 
     Raises:
-        ValueError: ``taps`` are no different stages in ascending order, or an argument that is set
-            here.
+        ValueError: unknown ``depth``, or ``taps`` that are no different stages in ascending order.
     """
 
     def __init__(
@@ -45,17 +44,15 @@ class LearnToPayVGG(VGG):
         depth: int = 16,
         taps: Sequence[int] = (2, 3, 4),
         late_pooling: bool = True,
-        **kwargs: Any,
+        norm_cfg: dict | None = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        for name in ('num_classes', 'out_indices'):
-            if name in kwargs:
-                raise ValueError(f'{name} must be left out: the maps are those of taps')
-        super().__init__(depth, **kwargs)
-        stages = range(len(self.stage_blocks))
-        if not taps or list(taps) != sorted(set(taps) & set(stages)):
-            raise ValueError(
-                f'taps must be ascending stages from 0 to {stages[-1]}, got {tuple(taps)}'
-            )
+        if depth not in self.arch_settings:
+            raise ValueError(f'depth must be one of {sorted(self.arch_settings)}, got {depth}')
+        start = {} if init_cfg is None else dict(init_cfg=init_cfg)
+        super().__init__(depth, norm_cfg=norm_cfg, **start)
+        if not taps or list(taps) != sorted(set(taps) & set(range(5))):
+            raise ValueError(f'taps must be ascending stages from 0 to 4, got {tuple(taps)}')
         self.taps = tuple(taps)
         ends = [end - 1 for _, end in self.range_sub_modules]
         self._tapped = {ends[stage] for stage in taps}  # indices of poolings
@@ -64,7 +61,7 @@ class LearnToPayVGG(VGG):
             for end in ends[:2]:
                 self.features[end] = nn.Identity()
             width = self.in_channels
-            norm = dict(norm_cfg=kwargs.get('norm_cfg'))
+            norm = dict(norm_cfg=norm_cfg)
             for _ in range(2):
                 self.late.append(ConvModule(width, width, 3, padding=1, bias=True, **norm))
                 self.late.append(nn.MaxPool2d(2))

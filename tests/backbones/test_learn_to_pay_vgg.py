@@ -89,8 +89,7 @@ def test_the_classifier_sees_the_three_sums(compatibility):
         (dict(taps=(5,)), r'taps must be ascending stages from 0 to 4, got \(5,\)'),
         (dict(taps=(4, 2)), r'got \(4, 2\)'),
         (dict(taps=()), r'got \(\)'),
-        (dict(out_indices=(4,)), 'out_indices must be left out'),
-        (dict(num_classes=10), 'num_classes must be left out'),
+        (dict(depth=12), r'depth must be one of \[11, 13, 16, 19\], got 12'),
     ],
 )
 def test_bad_options(options, message):
