@@ -12,7 +12,7 @@ from mmattn.auxiliary.ssia import Pooled, pool
 from mmattn.core.modes import eval_mode, hooks
 from mmattn.core.names import listed
 
-__all__ = ['image_sizes', 'resolve', 'trial', 'watch']
+__all__ = ['image_sizes', 'resolve', 'stage_names', 'trial', 'watch']
 
 # a backbone's list of its stages, as modules or as names of its children
 _LISTS = ('res_layers', 'cr_blocks', 'transitions', 'layers', 'stages', 'out_convs')
@@ -43,7 +43,7 @@ def _resolve(net: nn.Module, tap: int | str) -> str:
                 "around its detector instead: detector=dict(type='mmattn.SSIA', ...)"
             )
         backbone = getattr(net, 'backbone', None)
-        stages = _stages(backbone) if backbone is not None else []
+        stages = stage_names(backbone) if backbone is not None else []
         if tap not in range(len(stages)) or isinstance(tap, bool):
             allowed = (
                 f'0 to {len(stages) - 1}'
@@ -67,9 +67,9 @@ def _split(tap: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (str(tap), None)
 
 
-def _stages(backbone: nn.Module) -> list[str]:
+def stage_names(backbone: nn.Module) -> list[str]:
     """Return what ends the stages of a backbone, in the order in which ``out_indices`` counts
-    them.
+    them; nothing where it has no list of them.
     """
     if hasattr(backbone, 'range_sub_modules'):  # VGG
         return [f'{backbone.module_name}.{end - 1}' for _, end in backbone.range_sub_modules]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmattn.core.front import Front
 from mmattn.core.modes import eval_mode, hooks
 
-__all__ = ['Trial', 'sample_inputs', 'try_out']
+__all__ = ['Trial', 'sample_inputs', 'stand_ins', 'try_out']
 
 
 class Trial(NamedTuple):
@@ -109,7 +109,7 @@ def _run(net: nn.Module, sample: object, after: set, convs: Mapping) -> Trial:
         stack.enter_context(hooks(watched, partial(_note_width, widths)))
         stack.enter_context(torch.no_grad())
         if like.device.type == 'cpu':
-            stack.enter_context(_stand_ins())
+            stack.enter_context(stand_ins())
         outs = net(maps[0] if single else tuple(maps))
     outs = [outs] if isinstance(outs, Tensor) else list(outs)
     passed = {i for i, out in enumerate(outs) if any(out is x for x in maps)}
@@ -177,8 +177,8 @@ _CUDA_ONLY = {
 
 
 @contextmanager
-def _stand_ins() -> Iterator[None]:
-    """In a trial run on the CPU shapes are all that counts."""
+def stand_ins() -> Iterator[None]:
+    """Inside, operators that mmcv has for CUDA alone are others of the same output shape."""
     own = {
         (sys.modules[module], name): getattr(sys.modules[module], name)
         for module, name in _CUDA_ONLY

@@ -6,6 +6,7 @@ from mmengine.config import ConfigDict
 from torch import nn
 
 from mmattn.backbones._insert import can_replace, convolutions
+from mmattn.convs.over import can_attend_over
 from mmattn.insertion.methods import POSITIONS, find_method
 from mmattn.insertion.networks import (
     Network,
@@ -204,20 +205,38 @@ def _by_pattern(network: Network, where: str, wish: Wish) -> bool:
 def _replace(network: Network, where: str, wish: Wish, net: nn.Module, names: Iterable) -> None:
     """Return a rule that exchanges these convolutions of a part."""
     named = {aliases[0]: aliases for aliases in convolutions(net).values()}
-    if wish.kind == 'AAConv2d':
-        names = [name for name in names if net.get_submodule(name).groups == 1]
-    wanted = [alias for name in names for alias in named[name]]
+    names = list(names)
+    found = [name for name in names if _takes(net.get_submodule(name), wish)]
+    wanted = [alias for name in found for alias in named[name]]
     if not wanted:
         raise ValueError(
             f'{wish.name} cannot stand in the {where} {network.kind(where).__name__}: '
-            f'{_why_no_conv(net, wish)}; what can stand there: '
-            f'{"gates" if where == "backbone" else can_stand(network, where)}'
+            f'{_why_no_conv(net, wish, bool(names))}; what can stand there: '
+            f'{_besides(network, where, wish, bool(names))}'
         )
     everything = [alias for aliases in named.values() for alias in aliases]
     _add_rule(network, where, dict(conv=wish.cfg, replace=pattern_of(wanted, everything)))
 
 
-def _why_no_conv(net: nn.Module, wish: Wish) -> str:
+def _besides(network: Network, where: str, wish: Wish, some: bool) -> str:
+    if where != 'backbone':
+        return can_stand(network, where)
+    return 'gates and AWConv2d' if some and wish.kind != 'AWConv2d' else 'gates'
+
+
+def _takes(conv: nn.Module, wish: Wish) -> bool:
+    """Whether a convolution can be exchanged for the one that is wished."""
+    if wish.kind != 'AWConv2d' and can_attend_over(conv):  # weight standardisation
+        return False
+    return wish.kind != 'AAConv2d' or conv.groups == 1
+
+
+def _why_no_conv(net: nn.Module, wish: Wish, some: bool) -> str:
+    if some:
+        return (
+            'its convolutions there have groups or do something of their own (weight '
+            'standardisation, padding), which self-attention has not'
+        )
     kinds = {type(conv).__name__ for conv in convolutions(net)}
     if any('AWConv2d' in kind or 'AAConv2d' in kind for kind in kinds):
         return 'its convolutions are attention convolutions already'

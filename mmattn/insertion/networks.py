@@ -398,11 +398,16 @@ def _branch(name: str, modules: dict, shapes: dict) -> str:
 def spatial_convs(net: nn.Module, smallest: int = 2) -> list[str]:
     """Return the first names of the convolutions that attention can stand for, kernels from a size
     on.
+
+    Those inside another convolution, which predict offsets or switches, are none.
     """
+    outer = {name for name, module in net.named_modules() if 'weight' in module._parameters}
     return [
         names[0]
         for conv, names in convolutions(net).items()
-        if can_replace(conv) and max(conv.kernel_size) >= smallest
+        if can_replace(conv)
+        and max(conv.kernel_size) >= smallest
+        and names[0].rpartition('.')[0] not in outer
     ]
 
 

@@ -86,13 +86,19 @@ def conv_in_resnet(network: Network, wish: Wish) -> None:
     """Return the convolution that AttentionResNet puts in the place of its 3x3.
 
     Raises:
-        ValueError: they are exchanged already, or deformable.
+        ValueError: they are exchanged already, deformable, or grouped where AAConv2d is wished.
     """
     part = network.part('backbone')
     if part.get('conv2') is not None:
         raise ValueError(
             f'{wish.name} cannot be added: the 3x3 convolutions of the backbone are '
             f'{part["conv2"]["type"]} already; gates can still stand there'
+        )
+    if wish.kind == 'AAConv2d' and part.get('groups', 1) > 1:
+        raise ValueError(
+            f'{wish.name} cannot stand in the backbone: its 3x3 convolutions have '
+            f'groups={part["groups"]}, which self-attention has not; AWConv2d and gates can stand '
+            'there'
         )
     number = part.get('num_stages', 4)
     stages = wish.chosen_stages(number, 'the backbone')

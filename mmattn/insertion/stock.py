@@ -60,9 +60,13 @@ _RTMDET = dict(
 _CONDITIONAL = dict(backbone=dict(base_channels=16), neck=dict(in_channels=[512]))
 _REGNET = dict(backbone=dict(arch='regnetx_400mf'), neck=dict(in_channels=[32, 64, 160, 384]))
 
-_SWIN = dict(arch=dict(embed_dims=48, depths=[1, 1, 2, 1], num_heads=[3, 6, 12, 24]), img_size=64)
+_SWIN = dict(
+    arch=dict(_delete_=True, embed_dims=48, depths=[1, 1, 2, 1], num_heads=[3, 6, 12, 24]),
+    img_size=224,
+)
 _VIT = dict(
-    arch=dict(embed_dims=192, num_layers=2, num_heads=3, feedforward_channels=384), img_size=64
+    arch=dict(_delete_=True, embed_dims=192, num_layers=2, num_heads=3, feedforward_channels=384),
+    img_size=64,
 )
 
 
@@ -178,7 +182,12 @@ STOCK = (
     _mmpretrain('mobilenet_v3/mobilenet-v3-large_8xb128_in1k', 1),
     _mmpretrain('efficientnet/efficientnet-b0_8xb32_in1k', 1),
     _mmpretrain('convnext/convnext-tiny_32xb128_in1k', 2),
-    _mmpretrain('swin_transformer/swin-tiny_16xb64_in1k', 2, model=dict(backbone=_SWIN)),
+    _mmpretrain(
+        'swin_transformer/swin-tiny_16xb64_in1k',
+        2,
+        sizes=((224, 224), (224, 224)),
+        model=dict(backbone=_SWIN),
+    ),
     _mmpretrain('densenet/densenet121_4xb256_in1k', 1),
     _mmpretrain('shufflenet_v2/shufflenet-v2-1x_16xb64_in1k', 1),
     _mmpretrain('regnet/regnetx-400mf_8xb128_in1k', 1),
@@ -205,7 +214,7 @@ def narrow(stock: Stock) -> Config:
     if stock.divide > 1:
         for part in _dicts(cfg.model):
             _narrow_defaults(part, stock)
-    cfg.merge_from_dict(dict(model=stock.model))
+    cfg.merge_from_dict(dict(model=copy.deepcopy(stock.model)))  # it pops _delete_
     model = cfg.model
     _start_from_scratch(model)
     cfg.load_from = None
@@ -349,7 +358,8 @@ def _sample(size: tuple, index: int, stock: Stock, cfg: Config):
 def _has_masks(model: dict) -> bool:
     """Whether a detector trains on masks."""
     head = str((model.get('bbox_head') or {}).get('type'))
-    return bool((model.get('data_preprocessor') or {}).get('pad_mask')) or 'RTMDetIns' in head
+    pads = (model.get('data_preprocessor') or {}).get('pad_mask')
+    return bool(pads) or 'RTMDetIns' in head or 'mask_head' in (model.get('roi_head') or {})
 
 
 def _classes(model: dict) -> int:

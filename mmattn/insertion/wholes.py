@@ -1,11 +1,15 @@
 """Methods that take the place of a whole part, or stand around the model."""
 
+import copy
+import inspect
+
 from mmengine.config import ConfigDict
 from torch import nn
 
+from mmattn.auxiliary.taps import stage_names
 from mmattn.backbones._insert import AddedParts
 from mmattn.insertion.attends import make_attend
-from mmattn.insertion.networks import Network, Stage, is_attend, plain_type, stages_of
+from mmattn.insertion.networks import Network, is_attend, plain_type, stages_of
 from mmattn.insertion.resnets import FAMILY, from_mmpretrain
 from mmattn.insertion.wish import Wish, exchange, need_part
 
@@ -119,10 +123,10 @@ def add_learn_to_pay(network: Network, wish: Wish) -> None:
             f'LearnToPayHead cannot stand in the place of the head {kind}: {why}; LearnToPayGate '
             'can stand in the backbone'
         )
-    number = len(stages_of(network.trace('backbone'))) or 4
-    chosen = list(range(number))[-3:]
+    ends = _ends_of_stages(network)
+    chosen = ends[-3:]
     if wish.stages is not None:
-        chosen = wish.chosen_stages(number, 'the backbone')
+        chosen = [ends[stage] for stage in wish.chosen_stages(len(ends), 'the backbone')]
     backbone['out_indices'] = tuple(chosen)
     if 'ConvNeXt' in network.kind('backbone').__name__:
         backbone['gap_before_final_norm'] = False
@@ -138,6 +142,27 @@ def add_learn_to_pay(network: Network, wish: Wish) -> None:
     head.clear()
     head.update({'type': wish.cfg['type'], **kept, 'in_channels': widths, **wish.cfg})
     network.model['neck'] = None
+
+
+def _ends_of_stages(network: Network) -> list[int]:
+    """Return the values of ``out_indices`` that give the last map of each size.
+
+    MobileNets and EfficientNets count layers there, ResNets stages.
+    """
+    trial = copy.deepcopy(network.cfg)
+    backbone = Network(trial).part('backbone')
+    given = backbone.get('out_indices')
+    if given is None:
+        parameter = inspect.signature(network.kind('backbone').__init__).parameters
+        given = parameter['out_indices'].default if 'out_indices' in parameter else None
+    last = max(given) if isinstance(given, list | tuple) else given
+    if isinstance(last, int) and last > 0:
+        backbone['out_indices'] = tuple(range(last + 1))
+        outputs = Network(trial).trace('backbone').outputs
+        if len(outputs) == last + 1 and None not in outputs:
+            ends = {shape[1:]: index for index, shape in enumerate(outputs)}
+            return sorted(ends.values())
+    return list(range(len(stages_of(network.trace('backbone'))) or 4))
 
 
 def add_ssia(network: Network, wish: Wish) -> None:
@@ -158,7 +183,9 @@ def add_ssia(network: Network, wish: Wish) -> None:
         raise ValueError(f'SSIA cannot be added: {why}')
     own = dict(wish.cfg)
     if 'taps' not in own:
-        own['taps'] = _taps(network, wish)
+        own['taps'], lambdas = _taps(network, wish)
+        if lambdas != tuple(range(1, len(lambdas) + 1)) and 'scheme' not in own:
+            own.setdefault('lambdas', lambdas)
     if not network.is_classifier:
         own.setdefault('norm', 'LN')  # a process of a detector has few images
     if 'sample' not in own and max(network.size) < SMALL_IMAGE and network.size != (224, 224):
@@ -167,11 +194,17 @@ def add_ssia(network: Network, wish: Wish) -> None:
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmattn.SSIAHook')]
 
 
-def _taps(network: Network, wish: Wish) -> tuple:
-    """Return the stages that train, from the lowest to the last."""
+def _taps(network: Network, wish: Wish) -> tuple[tuple, tuple]:
+    """Return the stages that train, from the lowest to the last, and the weights of the blocks.
+
+    The paper's weights 1, 2 and 3 belong to the low maps C2, C3 and C4, whichever of them train.
+    """
     traced = network.trace('backbone')
-    stages = stages_of(traced)
-    if not all(stage.end for stage in stages) or len(stages) < 2:
+    ends = [stage.end for stage in stages_of(traced)]
+    numbered = hasattr(traced.net, 'res_layers')
+    if None in ends or len(ends) < 2:  # Swin, PVT, HRNet
+        ends, numbered = stage_names(traced.net) if traced.gives_maps else [], True
+    if len(ends) < 2:
         kind = network.kind('backbone').__name__
         why = traced.problem or 'no module of it gives the map of a stage'
         raise ValueError(
@@ -183,18 +216,21 @@ def _taps(network: Network, wish: Wish) -> tuple:
     new = net.added_parameters() if isinstance(net, AddedParts) else ()
     trains = {name for name, p in net.named_parameters() if p.requires_grad and name not in new}
     net.eval()
-    moving = [number for number, stage in enumerate(stages) if _moves(stage, net, trains)]
+    moving = [number for number, end in enumerate(ends) if _moves(end, net, trains)]
     if wish.stages is not None:
-        moving = wish.chosen_stages(len(stages), 'the backbone')
+        moving = wish.chosen_stages(len(ends), 'the backbone')
     moving = moving[-4:]  # the paper's three losses
-    if hasattr(net, 'res_layers'):
-        return tuple(moving)
-    return tuple(f'backbone.{stages[number].end}' for number in moving)
+    first = max(len(ends) - 4, 0)  # a network of five stages has one before C2
+    lambdas = tuple(max(number - first, 0) + 1 for number in moving[:-1])
+    if numbered:
+        return tuple(moving), lambdas
+    return tuple(f'backbone.{ends[number]}' for number in moving), lambdas
 
 
-def _moves(stage: Stage, net: nn.Module, trains: set) -> bool:
+def _moves(end: str, net: nn.Module, trains: set) -> bool:
     """Whether a stage has a parameter that trains, or none at all (a lone activation)."""
-    names = [f'{stage.end}.{name}' for name, _ in net.get_submodule(stage.end).named_parameters()]
+    end = end.partition('[')[0]
+    names = [f'{end}.{name}' for name, _ in net.get_submodule(end).named_parameters()]
     return not names or any(name in trains for name in names)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from mmengine.config import ConfigDict
 
 from mmattn.insertion.methods import POSITIONS, Method
-from mmattn.insertion.networks import Network, class_of
+from mmattn.insertion.networks import Network, class_of, stages_of
 
 __all__ = ['Start', 'Wish', 'can_stand', 'exchange', 'method_config', 'need_part', 'refuse_twice']
 
@@ -82,6 +82,10 @@ def can_stand(network: Network, where: str) -> str:
     if where.startswith('neck'):
         maps = [name for name in network.necks() if network.trace(name).gives_maps]
         return 'every gate, AWConv2d, AAConv2d and AWFPN' if maps else 'nothing'
+    if where == 'backbone':
+        traced = network.trace('backbone')
+        if not traced.problem and not traced.gives_maps and not stages_of(traced):
+            return 'nothing, as it has no (N, C, H, W) maps'
     return {
         'backbone': 'every gate, AWConv2d, AAConv2d and TDAM (ResNet, ConvNeXt, MobileNetV3)',
         'model': 'SSIA',
