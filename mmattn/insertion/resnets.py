@@ -86,7 +86,8 @@ def conv_in_resnet(network: Network, wish: Wish) -> None:
     """Return the convolution that AttentionResNet puts in the place of its 3x3.
 
     Raises:
-        ValueError: they are exchanged already, deformable, or grouped where AAConv2d is wished.
+        ValueError: they are exchanged already, deformable, or grouped or of a kind of their own where
+            another than AWConv2d is wished.
     """
     part = network.part('backbone')
     if part.get('conv2') is not None:
@@ -99,6 +100,12 @@ def conv_in_resnet(network: Network, wish: Wish) -> None:
             f'{wish.name} cannot stand in the backbone: its 3x3 convolutions have '
             f'groups={part["groups"]}, which self-attention has not; AWConv2d and gates can stand '
             'there'
+        )
+    own = (part.get('conv_cfg') or {}).get('type')
+    if wish.kind != 'AWConv2d' and own not in (None, 'Conv', 'Conv2d'):
+        raise ValueError(
+            f'{wish.name} cannot stand in the backbone: its convolutions are {own}; AWConv2d and '
+            'gates can stand there'
         )
     number = part.get('num_stages', 4)
     stages = wish.chosen_stages(number, 'the backbone')
