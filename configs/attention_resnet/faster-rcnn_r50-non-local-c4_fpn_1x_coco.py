@@ -9,7 +9,7 @@ model = dict(
             dict(
                 gate=dict(type='mmattn.NonLocal', init='identity'),
                 position='after_add',
-                blocks={2: [-1]},
+                blocks={2: [-2]},
             )
         ],
     )

@@ -30,6 +30,11 @@ class LearnToPayHead(ClsHead):
     neck=None, head=dict(type='mmattn.LearnToPayHead', num_classes=1000, in_channels=[512, 1024,
     2048])``.
 
+    With ``init='identity'`` a plain checkpoint gives the plain classifier's scores, exactly, where
+    the plain head sees the global average of the last map. ConvNeXt normalises after that average
+    (``gap_before_final_norm``), and here its maps are normalised before it, so its scores differ
+    at the start.
+
     Limits: with the paper's learned compatibility the global vector cancels out
     (``mmattn.LearnToPay``), so the last map gets no gradient unless it is also among the local
     ones or ``compatibility='dot'``, or ``init='identity'`` gives it a classifier.

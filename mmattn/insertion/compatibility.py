@@ -32,6 +32,7 @@ from mmattn.convs import AAConv2d, AWConv2d
 from mmattn.core.modes import eval_mode
 from mmattn.insertion.insert import add_attention, insert
 from mmattn.insertion.methods import METHODS
+from mmattn.insertion.report import NOT_PLAIN
 from mmattn.insertion.stock import STOCK, Stock, batch_for, narrow
 from mmattn.layers._gate import Gate
 
@@ -49,17 +50,6 @@ _NARROW = {
 }
 _TWINS = ('TDResNet', 'TDConvNeXt', 'TDMobileNetV3')
 COLUMNS = (*(method.name for method in METHODS if method.name not in _TWINS), 'TDAM')
-# (method, backbone) -> why init='identity' is not the plain network
-_NOT_PLAIN = {
-    ('LearnToPayHead', 'ConvNeXt'): (
-        "init='identity' is not quite the plain network: ConvNeXt norms the average of its last "
-        'map, and the head averages its normed map'
-    ),
-    ('TDAM', 'MobileNetV3'): (
-        "init='identity' is the plain network without the SE of the last three blocks, whose "
-        'place TDAM takes'
-    ),
-}
 # what a plain network cannot do here: a part of the error -> in words
 _KNOWN = {
     "'SSDHead' object has no attribute 'loss_cls'": (
@@ -245,7 +235,7 @@ def try_method(host: Host, method: str) -> Cell:
     torch.manual_seed(0)
     try:
         params = _check(host, method)
-        note = _NOT_PLAIN.get((method, host.backbone), '')
+        note = NOT_PLAIN.get((method, host.backbone), '')
         if host.faults:
             status = FRAMEWORK
             note = '; '.join(f'{step}: {why}' for step, why in sorted(host.faults.items()))
@@ -286,7 +276,7 @@ def _check(host: Host, method: str) -> int:
     ours, _ = _attended(host, cfg)
     outs = host.run(ours)
     _finite('output', outs)
-    if (method, host.backbone) not in _NOT_PLAIN:
+    if (method, host.backbone) not in NOT_PLAIN:
         _equal_to_plain(host, ours, outs)
     _round_trip(host, ours, outs)
     return added
@@ -529,7 +519,8 @@ gradient, and no gate or convolution only zeros (unless the plain convolution ge
 as well, or starts at 0); the predictions are finite; a copy that went through pickle, was zeroed
 and loaded the checkpoint gives the same output; and with `init='identity'` and the weights of the
 plain network the output is the plain network's, within {tolerance:.0e} relative in float32, or
-that of its maps in float64 where a network makes rounding grow (switchable convolutions).
+that of its maps in float64 where a network makes rounding grow (deformable and switchable
+convolutions, proposals that change places).
 
 Set right beforehand, in the plain network too: CARAFE's operators and guided anchoring's masked
 convolution, which mmcv has for CUDA alone, are others of the same output shape; TridentNet's

@@ -112,7 +112,7 @@ METHODS = (
         'NonLocal',
         'gate',
         'adds to each position a weighted mean of all',
-        'before the last block of C4, so after the one in front of it',
+        'before the last block of C4: on the output of the last but one',
         'after_add',
         slice(-2, -1),
         -2,

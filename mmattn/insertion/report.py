@@ -17,7 +17,19 @@ from mmattn.core.modes import hooks
 from mmattn.insertion.networks import Network, Traced
 from mmattn.layers._gate import Gate
 
-__all__ = ['Place', 'Report', 'attach', 'report']
+__all__ = ['NOT_PLAIN', 'Place', 'Report', 'attach', 'report']
+
+# method and the network it is added to -> why init='identity' does not start as the plain network
+NOT_PLAIN = {
+    ('LearnToPayHead', 'ConvNeXt'): (
+        "init='identity' does not start as the plain network here: ConvNeXt normalises the "
+        'average of its last map, the head averages the normalised map'
+    ),
+    ('TDAM', 'MobileNetV3'): (
+        "init='identity' starts as the plain network without the SE of the last three blocks, "
+        'whose place TDAM takes'
+    ),
+}
 
 
 class Place(NamedTuple):
@@ -180,7 +192,7 @@ def _measure(cfg: Config) -> dict:
             notes.append(f'{where}: its maps are unknown, it does not run here ({traced.problem})')
         elif where.startswith('roi_head.') and found:
             notes.append(f'{where}: the GMACs of one region')
-    notes += _ssia_notes(cfg.model)
+    notes += _start_notes(network) + _ssia_notes(cfg.model)
     return dict(image_size=network.size, rows=rows, notes=notes)
 
 
@@ -193,12 +205,25 @@ def _is_ours(part: Any) -> bool:
     return isinstance(part, str) and part.startswith('mmattn.')
 
 
+def _start_notes(network: Network) -> list[str]:
+    backbone, head = network.part('backbone'), network.part('head') or {}
+    kinds = {part.get('init'): part['type'] for part in (backbone, head) if 'type' in part}
+    name = network.kind('backbone').__name__
+    if kinds.get('identity') == 'mmattn.TDMobileNetV3':
+        return [NOT_PLAIN['TDAM', 'MobileNetV3']]
+    if kinds.get('identity') == 'mmattn.LearnToPayHead' and 'ConvNeXt' in name:
+        return [NOT_PLAIN['LearnToPayHead', 'ConvNeXt']]
+    return []
+
+
 def _ssia_notes(model: dict) -> list[str]:
     if model.get('type') != 'mmattn.SSIA':
         return []
     taps = ', '.join(map(str, model['taps']))
+    weights = model.get('lambdas') or range(1, len(model['taps']))
     return [
-        f'SSIA: in training losses between the taps {taps}; the deployed model is the plain one'
+        f'SSIA: in training losses between the taps {taps}, of weights '
+        f'{", ".join(map(str, weights))}; the deployed model is the plain one'
     ]
 
 

@@ -86,8 +86,8 @@ def conv_in_resnet(network: Network, wish: Wish) -> None:
     """Return the convolution that AttentionResNet puts in the place of its 3x3.
 
     Raises:
-        ValueError: they are exchanged already, deformable, or grouped or of a kind of their own where
-            another than AWConv2d is wished.
+        ValueError: they are exchanged already or deformable; another than AWConv2d is wished where
+            they have groups or are of a kind of their own.
     """
     part = network.part('backbone')
     if part.get('conv2') is not None:

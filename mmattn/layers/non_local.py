@@ -20,8 +20,10 @@ class NonLocal(Gate):
     initial values are mmcv's ``NonLocal2d``; the softmax product runs without the
     (positions x positions) matrix, so that large maps fit.
 
-    Differs from the paper: nothing. The place our configs give it is the original paper's (after a
-    block of res4), not the one the survey draws. The authors' configs also divide the scores by
+    Differs from the paper: nothing. The place our configs and ``add_attention`` give it is the
+    original paper's, right before the last block of res4 (so on the output of the last but one,
+    ``blocks={2: (-2,)}``: the last block still works on what it gathered), not the one the survey
+    draws. The authors' configs also divide the scores by
     the square root of the inner width (``use_scale=True``), put a BatchNorm after Wz
     (``norm_cfg=dict(type='BN')``) and halve phi and g by max-pooling (``sub_sample=True``). Wz, or
     its norm, starts at 0; with ``init='identity'``, where gamma does that, at random (the norm

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,8 +13,11 @@ pytest.importorskip('mmpretrain')
 from mmengine.config import Config
 
 import mmattn
+from mmattn.insertion.insert import insert
 from mmattn.insertion.methods import METHODS
 from mmattn.insertion.report import Report
+from mmattn.insertion.stock import STOCK
+from mmattn.insertion.stock import narrow as narrow_stock
 from tests.insertion.networks import CLASSIFIERS, DETECTORS, build, narrow, outputs
 
 ALL = (*DETECTORS, *CLASSIFIERS)
@@ -274,3 +278,88 @@ def test_the_report_is_a_table_and_survives(tmp_path):
     assert str(mmattn.report(dumped)) == text
     del dumped._cfg_dict['mmattn']
     assert mmattn.report(dumped).places == new.mmattn.places
+
+
+CONFIGS = Path(__file__).parents[2] / 'configs'
+ROWS = sorted((CONFIGS / 'attention_resnet').glob('*.py'))
+# the ECA of this row stands where its autoencoder belongs
+PLACED = {'faster-rcnn_r50-eca-autoencoder_fpn_1x_coco': dict(position='before_norm2')}
+
+
+@pytest.mark.parametrize('path', ROWS, ids=lambda path: path.stem)
+def test_the_call_and_the_configs_agree_on_the_places(path):
+    written = Config.fromfile(path).model.backbone
+    wanted = [rule.gate for rule in written.get('attention', ())]
+    wanted += [written.conv2] if 'conv2' in written else []
+    cfg = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+    for method in wanted:
+        cfg = insert(cfg, dict(method), init='identity', **PLACED.get(path.stem, {}))[0]
+    for key in ('attention', 'conv2', 'conv2_stages'):
+        assert cfg.model.backbone.get(key) == written.get(key)
+
+
+@pytest.mark.parametrize('name', ['faster_rcnn', 'retinanet'])
+def test_ssia_has_the_weights_of_the_stages_that_train(name):
+    new = insert(f'mmdet::{name}/{name.replace("_", "-")}_r50_fpn_1x_coco.py', 'SSIA')[0].model
+    stem = f'{name.replace("_", "-")}_r50-ssia_fpn_1x_coco'
+    written = Config.fromfile(CONFIGS / 'ssia' / f'{stem}.py')
+    for key in ('taps', 'lambdas', 'norm'):
+        assert new[key] == written.model[key]
+
+
+def test_ssia_from_the_first_stage_has_its_default_weights():
+    assert 'lambdas' not in insert('mmpretrain::resnet/resnet50_8xb32_in1k.py', 'SSIA')[0].model
+    three = insert('mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py', 'SSIA')[0].model
+    assert (three.taps, three.lambdas) == ((1, 2), (2,))
+    own = insert('mmdet::retinanet/retinanet_r50_fpn_1x_coco.py', 'SSIA', lambdas=(1, 1))[0].model
+    assert own.lambdas == (1, 1)
+
+
+def test_a_swin_has_numbered_stages():
+    new = insert('mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py', 'SSIA')[0].model
+    assert new.taps == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    'config, indices',
+    [
+        ('repvgg/repvgg-A0_8xb32_in1k', (1, 2, 3)),
+        ('mobilenet_v2/mobilenet-v2_8xb32_in1k', (2, 4, 7)),
+    ],
+    ids=['stages', 'layers'],
+)
+def test_learn_to_pay_takes_the_last_map_of_each_size(config, indices):
+    new = insert(f'mmpretrain::{config}.py', 'LearnToPayHead')[0].model
+    assert new.backbone.out_indices == indices
+
+
+def test_the_report_says_where_identity_is_not_the_plain_network():
+    head = mmattn.add_attention(narrow('convnext'), 'LearnToPayHead', init='identity')
+    assert 'does not start as the plain network' in str(head.mmattn).splitlines()[-1]
+    head = mmattn.add_attention(narrow('resnet'), 'LearnToPayHead', init='identity')
+    assert head.mmattn.notes == []
+
+
+CLASSIFIER = 'mmpretrain::vision_transformer/vit-base-p16_32xb128-mae_in1k.py'
+RESNEXT = 'mmdet::faster_rcnn/faster-rcnn_x101-32x4d_fpn_1x_coco.py'
+
+
+@pytest.mark.parametrize(
+    'cfg, method, sentence',
+    [
+        (CLASSIFIER, 'SE', 'what can stand there: nothing, as it has no'),
+        (CLASSIFIER, 'SSIA', 'VisionTransformer shows no stages'),
+        (RESNEXT, 'AAConv2d', 'have groups=32, which self-attention has not'),
+        ('mmdet::gn+ws/faster-rcnn_r50_fpn_gn-ws-all_1x_coco.py', 'AAConv2d', 'are ConvWS; AWC'),
+        ('mmdet::detectors/cascade-rcnn_r50-rfp_1x_coco.py', 'AAConv2d', 'gates and AWConv2d'),
+    ],
+)
+def test_where_a_method_cannot_stand(cfg, method, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        insert(cfg, method)
+
+
+def test_offsets_of_a_switchable_convolution_are_left_alone():
+    (sac,) = (stock for stock in STOCK if 'r50-sac' in stock.config)
+    cfg = insert(narrow_stock(sac), 'AWConv2d')[0]
+    assert [rule['replace'] for rule in cfg.model.backbone.attention] == [r'layer1\.\d+\.conv2']
