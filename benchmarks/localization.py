@@ -6,8 +6,8 @@ one linear layer after the maps: no backward pass), "backward" what it does for 
 the first with --fuse. "grad-cam" is the package pytorch-grad-cam with the same boxes: five classes
 are one forward pass to know them and five calls; where it is not installed, its columns are empty.
 The second table is the sweep of 1,000 thresholds for MaxBoxAcc and its V2, per map: each mask that
-differs and can still hit, and components of pixels (--sweep-components pixels, where numba is
-installed), beside every threshold as the authors' code does; and the share of equal hits.
+differs and can still hit, beside every threshold as the authors' code does; and the share of equal
+hits.
 
     python benchmarks/localization.py [--batch 1 8 32] [--classes 1 5] [--json FILE]
 """
@@ -29,10 +29,6 @@ from mmattn.localization.cam import ScoreMaps
 from mmattn.localization.sweep import IOU_THRS, iou_matrix, level_ious, threshold_levels
 
 try:
-    from mmattn.localization.flooding import component_ious
-except ImportError:
-    component_ious = None
-try:
     import pytorch_grad_cam
 except ImportError:
     pytorch_grad_cam = None
@@ -41,9 +37,7 @@ HEADER = ['batch', 'classes', 'forward, images/s']
 HEADER += [f'{name} / forward' for name in OURS] + [f'{name} / grad-cam' for name in OURS]
 MEASURED = ('mmattn', 'backward', 'grad-cam')  # their peak memory
 HEADER += [f'memory: {name} / forward' for name in MEASURED]
-SWEEP_HEADER = ['maps', 'each threshold, ms']
-for form in ('each mask', 'pixels'):
-    SWEEP_HEADER += [f'{form}, ms', f'{form}, times faster', f'{form}, equal hits in %']
+SWEEP_HEADER = ['maps', 'each threshold, ms', 'each mask, ms', 'times faster', 'equal hits in %']
 
 
 def best(count: int, logits: Tensor) -> Tensor:
@@ -157,8 +151,6 @@ def sweep_rows(repeats: int, count: int = 6) -> list[list]:
             'threshold': lambda item: every_threshold(item, truth, thresholds),
             'mask': lambda item: level_ious(item, truth, floor=min(IOU_THRS)),
         }
-        if component_ious:
-            forms['pixels'] = lambda item: component_ious(item, truth)
         hits = {}
         for form, ious in forms.items():
             found = np.array([ious(item) for item in levels])  # (maps, 2, thresholds)
@@ -166,14 +158,9 @@ def sweep_rows(repeats: int, count: int = 6) -> list[list]:
             hits[form] = np.array([found >= thr for thr in IOU_THRS])
         runs = {form: partial(sweep_all, ious, levels) for form, ious in forms.items()}
         times = interleave(runs, repeats)
-        row = [name, 1e3 * min(times['threshold']) / count]
-        for form in ('mask', 'pixels'):
-            if form in times:
-                equal = 100 * (hits[form] == hits['threshold']).mean().item()
-                row += [1e3 * min(times[form]) / count, ratio(times, 'threshold', form), equal]
-            else:
-                row += ['-'] * 3
-        rows.append(row)
+        equal = 100 * (hits['mask'] == hits['threshold']).mean().item()
+        each = [1e3 * min(times[form]) / count for form in ('threshold', 'mask')]
+        rows.append([name, *each, ratio(times, 'threshold', 'mask'), equal])
     return rows
 
 

@@ -44,7 +44,6 @@ from mmattn.localization.localizer import Settings
 from mmattn.localization.results import RunInfo
 from mmattn.localization.steps import evaluate_steps, steps_table
 from mmattn.localization.structures import AnnotationSet
-from mmattn.localization.sweep import COMPONENTS
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -94,12 +93,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     maps.add_argument('--iou-thr', type=float, default=0.5)
     maps.add_argument('--sweep-step', type=float, default=0.001, help='0: no MaxBoxAcc')
-    maps.add_argument(
-        '--sweep-components',
-        choices=COMPONENTS,
-        default='contours',
-        help='pixels: faster, hits all but equal (needs numba)',
-    )
     prep = parser.add_argument_group('preprocessing (default: from the model)')
     prep.add_argument('--input-size', type=int, nargs='+', metavar='PIXELS', help='side, or H W')
     prep.add_argument('--mean', type=float, nargs=3, metavar=('R', 'G', 'B'), help='0 to 255')
@@ -202,7 +195,6 @@ def make_settings(args: argparse.Namespace) -> Settings:
         maps=args.maps,
         iou_thr=args.iou_thr,
         sweep_step=args.sweep_step,
-        sweep_components=args.sweep_components,
         batch_size=args.batch_size,
     )
 

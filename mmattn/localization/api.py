@@ -73,7 +73,6 @@ def evaluate(
     summary = dict(
         metrics.summary(),
         **how_made(classifier, settings, info),
-        sweep_components=settings.sweep_components,
         problems=annotations.problem_counts(),
         baseline=center_baseline(images, settings.iou_thr),
         annotations=info.annotations,

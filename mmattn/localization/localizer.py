@@ -23,7 +23,7 @@ from mmattn.localization.boxes import (
 from mmattn.localization.cam import ScoreMaps
 from mmattn.localization.classifiers import Classifier
 from mmattn.localization.structures import AnnotatedImage, Geometry, ImageResult
-from mmattn.localization.sweep import COMPONENTS, iou_matrix, sweep
+from mmattn.localization.sweep import iou_matrix, sweep
 
 __all__ = ['Localizer', 'Settings', 'best_iou']
 
@@ -45,8 +45,6 @@ class Settings:
             for each of the five best classes as well.
         iou_thr: IoU from which a box is right.
         sweep_step: Distance of the MaxBoxAcc thresholds; 0 leaves the sweep out.
-        sweep_components: ``'contours'``, as the authors' code; ``'pixels'``: components of pixels,
-            several times faster, hits all but equal (needs numba).
         batch_size: Images a forward pass.
     """
 
@@ -58,7 +56,6 @@ class Settings:
     maps: str = 'true'
     iou_thr: float = 0.5
     sweep_step: float = 0.001
-    sweep_components: str = 'contours'
     batch_size: int = 32
 
     def __post_init__(self) -> None:
@@ -72,12 +69,6 @@ class Settings:
             raise ValueError(f'batch size must be at least 1, got {self.batch_size}')
         if self.sweep_step and not 0 < self.sweep_step <= 0.5:
             raise ValueError(f'sweep step must be 0 or in (0, 0.5], got {self.sweep_step}')
-        if self.sweep_components not in COMPONENTS:
-            raise ValueError(
-                f'sweep components must be one of {COMPONENTS}, got {self.sweep_components!r}'
-            )
-        if self.sweep_components == 'pixels':
-            from mmattn.localization import flooding  # noqa: F401  says so where numba is missing
 
 
 class Localizer:
@@ -183,7 +174,7 @@ class Localizer:
         swept = {}
         if levels is not None:
             truth = geometry.to_input(image.boxes_xyxy)
-            swept = sweep(levels, truth, components=self.settings.sweep_components)
+            swept = sweep(levels, truth)
         every = self.settings.maps == 'top5'
         return ImageResult(
             key=image.key,

@@ -6,8 +6,7 @@ numbers, strict ``>``, largest contour (V1) or every contour with hole borders (
 bottom edges at the last pixel, true boxes cut to whole input pixels, IoU with edges inside.
 
 A thousand thresholds give at most 255 different masks, so each mask is looked at once, and none
-above the level from which no box can hit any more; the result is the same. Components of pixels in
-place of contours need one pass over the map (:mod:`mmattn.localization.flooding`).
+above the level from which no box can hit any more; the result is the same.
 """
 
 from collections.abc import Sequence
@@ -16,7 +15,6 @@ import cv2
 import numpy as np
 
 __all__ = [
-    'COMPONENTS',
     'IOU_THRS',
     'LEVELS',
     'iou_matrix',
@@ -28,7 +26,6 @@ __all__ = [
 ]
 
 LEVELS = 256
-COMPONENTS = ('contours', 'pixels')
 IOU_THRS = (0.3, 0.5, 0.7)
 
 
@@ -135,23 +132,13 @@ def sweep(
     levels: np.ndarray,
     boxes_xyxy: Sequence | np.ndarray,
     iou_thrs: Sequence[float] = IOU_THRS,
-    components: str = 'contours',
 ) -> dict[str, tuple[str, ...]]:
     """Hits at every level as text, ready for a line of JSON.
-
-    Args:
-        components: ``'contours'``, exact; ``'pixels'``, faster
-            (:func:`~mmattn.localization.flooding.component_ious` says where it differs).
 
     Returns:
         ``{'v1': [hex, ...], 'v2': [hex, ...]}``: 256 bits per IoU threshold, level 0 first.
     """
-    if components == 'pixels':
-        from mmattn.localization.flooding import component_ious
-
-        found = component_ious(levels, boxes_xyxy)
-    else:
-        found = level_ious(levels, boxes_xyxy, floor=min(iou_thrs))
+    found = level_ious(levels, boxes_xyxy, floor=min(iou_thrs))
     return {
         name: tuple(pack(ious >= thr) for thr in iou_thrs)
         for name, ious in zip(('v1', 'v2'), found)

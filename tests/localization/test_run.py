@@ -198,20 +198,6 @@ def test_results_equal_the_steps_done_by_hand(tmp_path, found):
         assert list(item.top5) == out.logits[0].topk(4).indices.tolist()
 
 
-def test_components_of_pixels(tmp_path, found, monkeypatch):
-    pytest.importorskip('numba')
-    from mmattn.localization import flooding
-
-    contours, _ = start(found, tmp_path / 'contours')
-    pixels, _ = start(found, tmp_path / 'pixels', sweep_components='pixels')
-    for kind in ('v1', 'v2'):
-        np.testing.assert_allclose(pixels.curves()[kind], contours.curves()[kind], atol=0.1)
-    monkeypatch.setattr(flooding, 'component_ious', lambda *_: np.ones((2, 256)))
-    every, _ = start(found, tmp_path / 'every', sweep_components='pixels')
-    assert every.summary()['max_box_acc'] == 1
-    assert start(found, tmp_path / 'again')[0].summary()['max_box_acc'] < 1
-
-
 def test_broken_images_are_counted_and_the_run_goes_on(tmp_path, found):
     for index in (0, 5):
         found.images[index].path.write_bytes(b'nothing')
@@ -304,10 +290,6 @@ def test_work_dirs_that_cannot_be_used(tmp_path, found):
         (dict(maps='five'), "maps must be 'true' or 'top5', got 'five'"),
         (dict(batch_size=0), 'batch size must be at least 1, got 0'),
         (dict(sweep_step=0.9), r'sweep step must be 0 or in \(0, 0.5\], got 0.9'),
-        (
-            dict(sweep_components='parts'),
-            r"sweep components must be one of \('contours', 'pixels'\), got 'parts'",
-        ),
     ],
 )
 def test_wrong_settings(values, message):

@@ -56,7 +56,6 @@ def test_all_options(tmp_path):
     assert summary['rule']['threshold'] == 0.30
     assert summary['iou_thr'] == 0.4
     assert summary['max_box_acc'] is None
-    assert summary['sweep_components'] == 'contours'
     assert summary['preprocess'] == dict(
         input_size=[40, 48],
         mean=[1, 2, 3],
@@ -87,14 +86,6 @@ def test_fused_norms_change_nothing(tmp_path, monkeypatch):
         assert after['iou'] == pytest.approx(before['iou'], abs=0.02)
         assert after['top5'] == before['top5']
     assert json.loads((tmp_path / 'out/summary.json').read_text())['fused'] is True
-
-
-def test_components_of_pixels(tmp_path):
-    pytest.importorskip('numba')
-    assert basic(tmp_path, '--sweep-components', 'pixels') == 0
-    summary = json.loads((tmp_path / 'out/summary.json').read_text())
-    assert summary['sweep_components'] == 'pixels'
-    assert summary['max_box_acc'] is not None
 
 
 def test_config_with_an_own_rule(tmp_path):
