@@ -33,7 +33,7 @@ def test_the_same_name_written_otherwise(name, twin):
 
 
 def test_a_misspelt_name():
-    assert Names(['image_01.jpg', 'b.jpg']).nearest('pictrue_01.jpg') == 'image_01.jpg'
+    assert Names(['image_01.jpg', 'b.jpg']).nearest('imgae_01.jpg') == 'image_01.jpg'
     assert Names(['b.jpg']).nearest('image_01.jpg') == ''
     assert Names(f'{i:05d}.jpg' for i in range(6000)).nearest('00001.jpgg') == ''  # too many
 
