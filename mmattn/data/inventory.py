@@ -142,7 +142,9 @@ def _look_at_boxes(
         )
     )
     try:
-        entry.notes += [n for n in check_data(alone, (split,)) if n.startswith(f'{split}_data')]
+        notes = check_data(alone, (split,))
+        start = f'{entry.where}: '  # what the model says about its start is no word on the data
+        entry.notes += [n.removeprefix(start) for n in notes if n.startswith(start)]
         paths = image_paths(alone, (split,))
     except FileNotFoundError as error:
         entry.missing = str(error).removeprefix(f'{entry.where}: ')
@@ -183,8 +185,14 @@ def _look_at_classes(
     except Exception as error:  # frameworks assert, or fail wherever a line is not what they think
         entry.broken = f'{_list_file(dataset) or entry.root}: {_words(error)}'
         return
-    _count(entry, infos, dataset, cfg)
-    _look_at_images(entry, [i['img_path'] for i in infos if 'img_path' in i], every)
+    if not infos:
+        entry.missing = f'{entry.root} has no image that {entry.kind} reads'
+        return
+    paths = [info['img_path'] for info in infos if 'img_path' in info]
+    lost = set(missing_files(paths))
+    there = [info for info in infos if info.get('img_path') not in lost]
+    _count(entry, there, dataset, options.get('split', ''), cfg)
+    _look_at_images(entry, paths, every)
 
 
 def _list_file(dataset: Any) -> str:
@@ -228,11 +236,10 @@ def _look_at_archives(entry: Inventory, cls: Any, root: str) -> None:
         )
 
 
-def _count(entry: Inventory, infos: Sequence[Mapping], dataset: Any, cfg: Config) -> None:
+def _count(
+    entry: Inventory, infos: Sequence[Mapping], dataset: Any, split: str, cfg: Config
+) -> None:
     """Count images and classes, and compare the labels with the head."""
-    if not infos:
-        entry.missing = f'{entry.root} has no image that {entry.kind} reads'
-        return
     labels: Counter = Counter()
     for info in infos:
         label = info.get('gt_label', ())
@@ -242,7 +249,6 @@ def _count(entry: Inventory, infos: Sequence[Mapping], dataset: Any, cfg: Config
     if labels:
         least, most = min(labels.values()), max(labels.values())
         entry.found += f', {least:,} to {most:,} a class'
-    split = getattr(dataset, 'split', '')
     if whole := WHOLE.get((entry.kind, split)):
         entry.found += f'; the whole set has {whole:,}'
         if len(infos) < whole:

@@ -126,6 +126,17 @@ def data_of(config, root):
     return cfg, root / dataset.data_root
 
 
+def test_imagenet_by_its_lists(tmp_path):
+    cfg, root = data_of('attention_classification/se-resnet50_4xb128-150e_in1k.py', tmp_path)
+    (root / 'meta').mkdir(parents=True)
+    (root / 'meta/train.txt').write_text('a.JPEG 7\nb.JPEG 999\n')
+    image(root / 'train/b.JPEG')
+    entry = look(cfg)
+    assert entry.found.startswith('1 images of 1 classes, 1 to 1 a class; the whole set has 1,281')
+    assert entry.missing == f'1 of 2 images, the first is {root}/train/a.JPEG'
+    assert '999 of 1,000 classes have no image' in entry.notes
+
+
 def test_cub_and_its_head(tmp_path):
     cfg, root = data_of('tdam/td-resnet50-joint-t2m1_8xb8_cub.py', tmp_path)
     names = [f'{i:03}.bird/{i}.jpg' for i in (1, 2)]
