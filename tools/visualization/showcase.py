@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 from mmattn.analysis.showcase import draw_showcase
+from mmattn.cli.digit_demo import MODEL
 from mmattn.cli.failures import end_run
 
 ROOT = Path(__file__).absolute().parents[2]
-MODEL = f'python:{ROOT / "tools" / "demo_localization.py"}:classifier'
 
 
 def main(argv: list[str] | None = None) -> int:
