@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mmpretrain.models.backbones.convnext import ConvNeXt, ConvNeXtBlock
 from torch import Tensor, nn
 
-from mmattn.backbones.top_down import TopDown, TopDownNet, choose_blocks
+from mmattn.backbones.top_down import TopDown, TopDownNet, choose_blocks, choose_preset
 from mmattn.registry import MODELS
 
 __all__ = ['TDConvNeXt', 'TDConvNeXtBlock']
@@ -122,16 +122,11 @@ class TDConvNeXt(TopDownNet, ConvNeXt):
         init: str = 'paper',
         **kwargs,
     ) -> None:
-        if preset is not None and preset not in PRESETS:
-            raise ValueError(f'preset must be one of {tuple(PRESETS)}, got {preset!r}')
-        chosen = dict(PRESETS.get(preset, dict(arch=arch or 'tiny')))
-        known = chosen.pop('arch')
-        if arch not in (None, known):
-            raise ValueError(f'arch must be {known!r} (or left out) with {preset!r}, got {arch!r}')
+        given = dict(steps=steps, distance=distance, attention=attention, blocks=blocks)
+        known, chosen = choose_preset(PRESETS, preset, 'arch', arch, **given)
+        known = known or 'tiny'
         if isinstance(known, str) and known not in self.arch_settings:
             raise ValueError(f'arch must be one of {tuple(self.arch_settings)}, got {known!r}')
-        given = dict(steps=steps, distance=distance, attention=attention, blocks=blocks)
-        chosen.update({name: value for name, value in given.items() if value is not None})
         super().__init__(known, **kwargs)
         last_two = (self.num_stages - 2, self.num_stages - 1)
         where = choose_blocks(chosen.pop('blocks', None), self.depths, default=last_two)

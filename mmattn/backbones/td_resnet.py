@@ -10,6 +10,7 @@ from mmattn.backbones.top_down import (
     TopDown,
     TopDownNet,
     choose_blocks,
+    choose_preset,
     is_pointwise,
     move_to_end,
 )
@@ -207,16 +208,10 @@ class TDResNet(TopDownNet, ResNet):
         init: str = 'paper',
         **kwargs,
     ) -> None:
-        if preset is not None and preset not in PRESETS:
-            raise ValueError(f'preset must be one of {tuple(PRESETS)}, got {preset!r}')
-        chosen = dict(PRESETS.get(preset, {}))
-        known = chosen.pop('depth', depth)
-        if depth not in (None, known):
-            raise ValueError(f'depth must be {known} (or left out) with {preset!r}, got {depth!r}')
+        given = dict(steps=steps, distance=distance, attention=attention, blocks=blocks)
+        known, chosen = choose_preset(PRESETS, preset, 'depth', depth, **given)
         if known not in self.arch_settings:
             raise ValueError(f'depth must be one of {sorted(self.arch_settings)}, got {known!r}')
-        given = dict(steps=steps, distance=distance, attention=attention, blocks=blocks)
-        chosen.update({name: value for name, value in given.items() if value is not None})
         super().__init__(known, **kwargs)
         where = choose_blocks(chosen.pop('blocks', None), self.stage_blocks, default=(2, 3))
         options = dict(chosen, reduction=reduction, operation=operation, init=init)

@@ -6,9 +6,10 @@ Nothing here keeps anything between calls.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch.utils.checkpoint as cp
 from mmengine.logging import print_log
@@ -20,7 +21,15 @@ from mmattn.core.identity import blend
 from mmattn.core.modes import hooks
 from mmattn.layers.searchlight import Searchlight
 
-__all__ = ['TopDown', 'TopDownNet', 'at_step', 'choose_blocks', 'count_steps', 'outputs_per_step']
+__all__ = [
+    'TopDown',
+    'TopDownNet',
+    'at_step',
+    'choose_blocks',
+    'choose_preset',
+    'count_steps',
+    'outputs_per_step',
+]
 
 
 class TopDown:
@@ -279,6 +288,34 @@ class TopDownNet(AddedParts):
                 if found:
                     copied.append(f'{block_name}.{new}')
         return copied
+
+
+def choose_preset(
+    presets: Mapping[str, dict], preset: str | None, name: str, value: Any, **given: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Join what a preset says with what was given beside it.
+
+    Args:
+        presets: All presets; each says which network it is of, and options of its blocks.
+        preset: The one that was asked for, or None.
+        name: What a network is called by: ``'depth'``, ``'arch'``.
+        value: The network that was asked for, or None.
+        given: Options of the blocks; they win over the preset's, None leaves its value.
+
+    Returns:
+        The network, and the options.
+
+    Raises:
+        ValueError: An unknown preset, or another network than the preset's.
+    """
+    if preset is not None and preset not in presets:
+        raise ValueError(f'preset must be one of {tuple(presets)}, got {preset!r}')
+    chosen = dict(presets.get(preset, {}))
+    known = chosen.pop(name, value)
+    if value not in (None, known):
+        raise ValueError(f'{name} must be {known!r} (or left out) with {preset!r}, got {value!r}')
+    chosen.update({key: option for key, option in given.items() if option is not None})
+    return known, chosen
 
 
 def choose_blocks(blocks: Sequence | None, depths: Sequence[int], default: Sequence[int]) -> list:

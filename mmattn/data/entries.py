@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ['Entry', 'Source', 'whole_numbers']
+__all__ = ['Entry', 'Source']
 
 
 @dataclass
@@ -47,8 +47,3 @@ class Source:
     complete: bool = True
     frame: str = 'upright'
     faults: tuple[tuple[str, str], ...] = ()
-
-
-def whole_numbers(names: set) -> bool:
-    """Whether all names are whole numbers, as numbers or as text."""
-    return all(isinstance(name, int) or (name.isascii() and name.isdigit()) for name in names)

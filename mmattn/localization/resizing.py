@@ -11,7 +11,7 @@ from PIL import Image
 from mmattn.data.sizes import show_size
 from mmattn.localization.structures import Geometry
 
-__all__ = ['BACKENDS', 'FILTERS', 'Step']
+__all__ = ['FILTERS', 'Step']
 
 FILTERS = {
     'cv2': {
@@ -30,7 +30,6 @@ FILTERS = {
         'hamming': Image.HAMMING,
     },
 }
-BACKENDS = tuple(FILTERS)
 _KINDS = ('resize', 'short edge', 'centre crop', 'crop and resize')
 
 

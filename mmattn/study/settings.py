@@ -17,7 +17,6 @@ _PRIVATE = {
     *('auto_scale_lr', 'mmattn', 'num_workers', 'persistent_workers', 'prefetch_factor'),
     'pin_memory',
 }
-_SPLITS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _EPOCHS = ('begin', 'end', 'T_max', 'total_steps', 'total_iters', 'step_size')
 
 
