@@ -9,7 +9,7 @@ from mmengine.registry import METRICS as MMENGINE_METRICS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import Registry
 
-from mmattn.core.arguments import check_arguments
+from mmattn.core.arguments import check_arguments, checked
 from mmattn.core.checkpoint import SafeCheckpointHook
 from mmattn.core.finite import InvalidLossHook
 from mmattn.core.hosts import host_problem
@@ -40,6 +40,8 @@ class _Registry(Registry):
     ) -> None:
         if isinstance(module, type):
             check_arguments(module)
+        else:
+            module = checked(module)
         super()._register_module(module, module_name, force)
 
     def get(self, key: str) -> type | None:

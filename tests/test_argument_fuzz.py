@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
 
 import mmattn
 from mmattn import registry
@@ -85,6 +87,20 @@ VALID = {
     'WSDANHead': dict(num_classes=3, in_channels=8),
     'WideResNet': dict(depth=10, widen_factor=1),
 }
+
+# what is registered beside models: registry, a valid construction
+OTHERS = {
+    'SafeCheckpointHook': ('HOOKS', dict()),
+    'InvalidLossHook': ('HOOKS', dict()),
+    'SSIAHook': ('HOOKS', dict()),
+    'CocoMetric': ('METRICS', dict(metric='bbox')),
+    'StepAccuracy': ('METRICS', dict()),
+    'RandomSplit': (
+        'DATASETS',
+        dict(dataset=dict(type='TenNumbers'), lengths=[6, 4], part=0),
+    ),
+}
+VALID |= {name: options for name, (_, options) in OTHERS.items()}
 
 INT, FLOAT, BOOL, STR, NONE, DICT = 'int', 'float', 'bool', 'str', 'None', 'dict'
 INTS, STRS, DICTS, BOOLS, FLOATS, MIXED = 'ints', 'strs', 'dicts', 'bools', 'floats', 'mixed'
@@ -168,6 +184,18 @@ ALLOWED = {
     'wrapped': {STR, DICT},
     'scheme': {STR, MIXED, *LIST},
     'device': {STR, NONE, INT},
+    'dataset': {DICT},
+    **dict.fromkeys(['lengths', 'proposal_nums'], {INTS}),
+    **dict.fromkeys(['part', 'seed'], {INT}),
+    **dict.fromkeys(['ann_file', 'engine', 'outfile_prefix', 'prefix', 'file'], {STR, NONE}),
+    **dict.fromkeys(['collect_device'], {STR}),
+    'collect_dir': {STR, NONE},
+    'metric': {STR, STRS},
+    'digits': {INT, NONE},
+    **dict.fromkeys(['classwise', 'format_only', 'sort_categories', 'use_mp_eval'], {BOOL}),
+    'iou_thrs': {INT, FLOAT, INTS, FLOATS, NONE},
+    'metric_items': {STRS, NONE},
+    **dict.fromkeys(['backend_args', 'file_client_args'], {DICT, NONE}),
     'dtype': {NONE},
 }
 MORE = {  # where a name means something else in one class
@@ -199,12 +227,26 @@ MORE = {  # where a name means something else in one class
     ('SSIA', 'wrapped'): {STR, NONE},
     ('SSIA', 'data_preprocessor'): {DICT, NONE, MIXED},
     ('FcaNet', 'size'): {INT, NONE},
+    ('StepAccuracy', 'topk'): {INTS},
 }
+
+
+@DATASETS.register_module(force=True)
+class TenNumbers(BaseDataset):
+    def __init__(self):
+        super().__init__(serialize_data=False)
+
+    def load_data_list(self):
+        return [dict(number=number) for number in range(10)]
+
+
+def class_of(name):
+    return getattr(registry, OTHERS[name][0] if name in OTHERS else 'MODELS').get(name)
 
 
 def names_of(name):
     """Arguments of a class that the tables know."""
-    cls = registry.MODELS.get(name)
+    cls = class_of(name)
     known = mmattn.core.arguments.argument_names(cls)
     return sorted(known & {*ALLOWED, *(key for owner, key in MORE if owner == name)})
 
@@ -227,7 +269,9 @@ def mutate(rng, name):
             return options, f'{misspelt!r} is no argument'
         return options, None
     reason = None
-    for argument in rng.sample(arguments, rng.choice([1, 1, 2])):
+    if not arguments:
+        return {rng.choice(['interval', 'x', 'init']): rng.choice(POOL[INT])}, 'it has no argument'
+    for argument in rng.sample(arguments, rng.choice([1, 1, 2][: len(arguments) + 1])):
         kind = rng.choice(sorted(POOL))
         options[argument] = rng.choice(POOL[kind])
         empty = kind == INTS and options[argument] == []
@@ -258,7 +302,7 @@ def attempt(rng, name):
     options, reason = mutate(rng, name)
     torch.manual_seed(0)
     try:
-        registry.MODELS.get(name)(**options)
+        class_of(name)(**options)
     except Exception as error:
         if not is_ours(error):
             return f'{name}({options}): {type(error).__name__}: {str(error)[:120]}'
@@ -266,13 +310,22 @@ def attempt(rng, name):
     return reason and f'{name}({options}) was taken although {reason}'
 
 
-def fuzz(seed, number):
+def fuzz(seed, number, every=False):
+    """Attempts with classes in turn; what is wrong about each, or of all with ``every``."""
     rng = random.Random(seed)
     names = sorted(VALID)
-    failures = []
-    for index in range(number):
-        failures.append(attempt(rng, names[index % len(names)]))
-    return [failure for failure in failures if failure]
+    found = [attempt(rng, names[(seed * number + i) % len(names)]) for i in range(number)]
+    return found if every else [failure for failure in found if failure]
+
+
+def register_all():
+    """Import everything that registers something; returns the names that are ours."""
+    mmattn.register_all_modules()
+    ours = set()
+    for one in (registry.MODELS, registry.HOOKS, registry.METRICS, registry.DATASETS):
+        one.import_from_location()
+        ours |= {n for n, c in one.module_dict.items() if c.__module__[:7] == 'mmattn.'}
+    return ours
 
 
 @pytest.fixture(autouse=True)
@@ -282,20 +335,17 @@ def _hosts():
 
 
 def test_every_registered_class_is_here():
-    mmattn.register_all_modules()
-    registry.MODELS.import_from_location()
-    ours = {n for n, c in registry.MODELS.module_dict.items() if c.__module__[:7] == 'mmattn.'}
-    assert ours == set(VALID)
+    assert register_all() == set(VALID)
 
 
 @pytest.mark.parametrize('name', sorted(VALID))
 def test_the_valid_constructions_are_valid(name):
-    registry.MODELS.get(name)(**VALID[name])
+    class_of(name)(**VALID[name])
 
 
 @pytest.mark.parametrize('name', sorted(VALID))
 def test_every_argument_is_in_the_tables(name):
-    known = mmattn.core.arguments.argument_names(registry.MODELS.get(name))
+    known = mmattn.core.arguments.argument_names(class_of(name))
     assert known <= {*ALLOWED, *(key for owner, key in MORE if owner == name)}
 
 

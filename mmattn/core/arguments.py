@@ -22,7 +22,7 @@ import numpy as np
 
 from mmattn.core.names import did_you_mean
 
-__all__ = ['argument_names', 'check_arguments', 'check_call']
+__all__ = ['argument_names', 'check_arguments', 'check_call', 'checked']
 
 _Test = Callable[[object], bool]
 _PLAIN: dict[type, tuple[_Test, str, str]] = {
@@ -138,9 +138,30 @@ def check_arguments(cls: type) -> type:
     return cls
 
 
-def argument_names(cls: type) -> set[str]:
-    """Every name that a class's constructor is known to take, what it hands on included."""
-    return set(_signature(cls).kinds)
+def checked(function: Callable) -> Callable:
+    """Make a function that builds something check its arguments as a class does.
+
+    Args:
+        function: its annotations say what is allowed.
+
+    Returns:
+        A function that refuses other arguments with a sentence.
+    """
+    signature = _signature_of(function)
+
+    @functools.wraps(function)
+    def call(*args: object, **kwargs: object) -> object:
+        signature.check(function.__name__, args, kwargs)
+        with _retelling(function.__name__):
+            return function(*args, **kwargs)
+
+    return call
+
+
+def argument_names(built_by: type | Callable) -> set[str]:
+    """Every name that a constructor (or function) takes, what it hands on included."""
+    known = _signature if isinstance(built_by, type) else _signature_of
+    return set(known(built_by).kinds)
 
 
 def _takes_nothing(self: object) -> None:
@@ -219,6 +240,8 @@ def _signature(cls: type) -> _Signature:
             kinds[p.name] = _kind(hints.get(p.name)) if p.name in hints else _unknown(p, ours)
             if not ours:
                 kinds[p.name] = _or_built(kinds[p.name])
+            if p.default is None and not kinds[p.name].test(None):  # annotated as it was once done
+                kinds[p.name] = _any_of([kinds[p.name], _kind(None)])
             if p.default is p.empty and number == 0:  # the class may give the others itself
                 required.append(p.name)
             if number == 0 and p.kind is not p.KEYWORD_ONLY:
@@ -229,6 +252,16 @@ def _signature(cls: type) -> _Signature:
             closed = owner is not object
             break
     return _Signature(tuple(positional), tuple(required), kinds, closed)
+
+
+def _signature_of(function: Callable) -> _Signature:
+    """Of a function without ``*args`` and ``**kwargs``."""
+    parameters = inspect.signature(function).parameters.values()
+    hints = _hints(function)
+    kinds = {p.name: _kind(hints[p.name]) if p.name in hints else _ANYTHING for p in parameters}
+    positional = tuple(p.name for p in parameters if p.kind is not p.KEYWORD_ONLY)
+    required = tuple(p.name for p in parameters if p.default is p.empty)
+    return _Signature(positional, required, kinds, closed=True)
 
 
 def _unknown(p: inspect.Parameter, ours: bool) -> _Kind:

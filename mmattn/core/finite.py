@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from mmengine.dist import all_reduce
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ class InvalidLossHook(Hook):
 
     The sentence names the step, the loss, and the first layer that gave something infinite or NaN
     out of finite input (found by a second run of the same batch). mmdet's
-    ``CheckInvalidLossHook`` looks every 50 steps, when the weights are lost. It needs no place in
+    ``CheckInvalidLossHook`` looks every 50 steps, when the weights are lost. A loss that is bad in
+    one of several processes ends them all. It needs no place in
     a config that is trained with ``tools/train.py``; elsewhere:
     ``custom_hooks=[dict(type='mmattn.InvalidLossHook')]``.
     """
@@ -42,15 +44,25 @@ class InvalidLossHook(Hook):
             return
         losses = {name: list(_tensors(value)) for name, value in output.items() if 'loss' in name}
         values = [value.detach().float().sum() for own in losses.values() for value in own]
-        if not values or torch.isfinite(torch.stack(values)).all():  # one wait for the device
+        if not values:
+            return
+        good = torch.isfinite(torch.stack(values)).all()
+        everywhere = good.to(torch.uint8)  # in all processes, or those without it would wait
+        all_reduce(everywhere, 'min')
+        if everywhere:  # one wait for the device
             return
         self._handle.remove()
+        step = f'step {self._runner.iter + 1} (epoch {self._runner.epoch + 1})'
+        if good:
+            raise FloatingPointError(
+                f'a loss is NaN or infinite at {step} in another process, whose sentence names it'
+                f'{last_good(self._runner)}'
+            )
         bad = {
             name: 'NaN' if any(v.isnan().any() for v in own) else 'infinite'
             for name, own in losses.items()
             if not all(v.isfinite().all() for v in own)
         }
-        step = f'step {self._runner.iter + 1} (epoch {self._runner.epoch + 1})'
         terms = ', '.join(f'{name} is {what}' for name, what in bad.items())
         cause = _cause(model, args, kwargs)
         raise FloatingPointError(f'{terms} at {step}; {cause}{last_good(self._runner)}')

@@ -3,11 +3,6 @@
 import errno
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +11,7 @@ from mmengine.hooks import CheckpointHook
 
 from mmattn.core.checkpoint import SafeCheckpointHook, load_checkpoint, newest_checkpoint, saving
 from mmattn.core.checkpoint.saving import WholeFileBackend
+from tests.core.checkpoint.kills import fill, kill
 from tests.core.toy import make_runner
 
 
@@ -237,58 +233,24 @@ def test_a_copied_run_leaves_the_best_checkpoint_of_the_other_alone(tmp_path):
 
 # ---------------------------------------------------------------------------------- real kills
 
-RUN = """
-    import sys
-    sys.path.insert(0, {root!r})
-    import torch
-    from mmattn.core.checkpoint import SafeCheckpointHook, newest_checkpoint
-    from tests.core import toy
-
-    class Big(toy.Toy):
-        def __init__(self):
-            super().__init__()
-            self.register_buffer('much', torch.rand(2_000_000))  # a file takes a while
-
-    toy.Toy = Big
-    start = newest_checkpoint(sys.argv[1])
-    print('start', start, flush=True)
-    runner = toy.make_runner(
-        sys.argv[1], [SafeCheckpointHook()], keep=1, steps=200, load_from=start,
-        resume=start is not None,
-    )
-    runner.train()
-"""
 KILLS = 20
 
 
 @pytest.mark.slow
 def test_no_kill_loses_everything(tmp_path):
     """A run of ``max_keep_ckpts=1``, killed again and again, resumes from a later one each."""
-    root = str(Path(__file__).parents[3])
-    script = tmp_path / 'run.py'
-    script.write_text(textwrap.dedent(RUN.format(root=root)))
-    generator = torch.Generator().manual_seed(0)
-    work_dir, steps = tmp_path / 'run', []
-    env = {**os.environ, 'PYTHONPATH': root}
-    for _ in range(KILLS):
-        process = subprocess.Popen(
-            [sys.executable, str(script), str(work_dir)],
-            env=env,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 120
-        before = steps[-1] if steps else 0
-        while time.monotonic() < deadline:  # until it has saved something of its own
-            names = [int(path.stem[5:]) for path in work_dir.glob('iter_*.pth')]
-            if max(names, default=0) > before:
-                break
-            time.sleep(0.01)
-        time.sleep(float(torch.rand(1, generator=generator)) * 0.1)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        found = newest_checkpoint(work_dir)
-        assert found is not None
-        steps.append(load_checkpoint(found)['meta']['iter'])
-    assert len(steps) == KILLS
-    assert steps == sorted(set(steps))
+    steps = [kill(tmp_path, tmp_path / 'run', seed) for seed in range(KILLS)]
+    assert all(before < after for before, after in steps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('megabytes', [10, 14, 20])
+def test_a_full_disk_is_said_and_the_run_resumes(tmp_path, megabytes):
+    try:
+        said, kept, end = fill(tmp_path, megabytes)
+    except OSError as error:
+        pytest.skip(str(error))
+    assert 'Traceback' not in said
+    assert said.splitlines()[-1].startswith('train: ')
+    assert 'full' in said.splitlines()[-1]
+    assert 0 < kept < end == 200
