@@ -1,5 +1,6 @@
 """Every shipped config builds, computes what it says, and stands in its method's metafile."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,12 @@ def test_builds(path):
     if path in MODELS_LISTED:  # its metafile says how long it trains
         epochs = MODELS_LISTED[path].get('Metadata', {}).get('Epochs')
         assert cfg.train_cfg.get('max_epochs') == epochs
+
+
+def test_every_config_keeps_a_checkpoint_while_the_next_is_written():
+    """mmengine deletes first: with one to keep, a kill meanwhile leaves none."""
+    texts = {path: path.read_text() for path in (ROOT / 'configs').rglob('*.py')}
+    assert [path for path, text in texts.items() if re.search(r'max_keep_ckpts=1\b', text)] == []
 
 
 # neck parameters: COSTS.md, "Own reference numbers"

@@ -95,5 +95,5 @@ param_scheduler = [
 ]
 auto_scale_lr = dict(enable=False, base_batch_size=4)
 
-default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=10), checkpoint=dict(max_keep_ckpts=2))
 log_processor = dict(window_size=10)

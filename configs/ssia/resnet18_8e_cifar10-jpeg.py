@@ -66,4 +66,4 @@ param_scheduler = dict(
 train_cfg = dict(by_epoch=True, max_epochs=8)
 test_cfg = dict()
 auto_scale_lr = dict(base_batch_size=32)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=1))
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(max_keep_ckpts=2))

@@ -1,10 +1,13 @@
-"""What a misspelt name was probably meant to be."""
+"""Names: what a misspelt one was meant to be, and short ones that tell files apart."""
 
 import difflib
+import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
-__all__ = ['closest', 'did_you_mean', 'listed', 'shorten']
+__all__ = ['closest', 'did_you_mean', 'distinct_names', 'listed', 'shorten']
 
 _NEAR = 0.6  # share of common letters from which a name is worth showing
 _SURE = 0.8  # ... and from which it is taken for the same name, misspelt
@@ -62,6 +65,24 @@ def shorten(names: Iterable[str], shown: int = _SHOWN) -> str:
     names = list(names)
     text = ', '.join(names[:shown])
     return f'{text}, ... ({len(names)} in all)' if len(names) > shown else text
+
+
+def distinct_names(paths: Iterable[str | os.PathLike]) -> list[str]:
+    """Return a short name for each file: its stem where no other one has it.
+
+    Else its whole name, with as many of its folders before it as tell it apart.
+    """
+    paths = [Path(path) for path in paths]
+    names = [path.stem for path in paths]
+    absolute = [path.absolute().parts for path in paths]
+    for depth in range(1, max(map(len, absolute), default=0)):
+        counts = Counter(name.casefold() for name in names)
+        twice = [i for i, name in enumerate(names) if counts[name.casefold()] > 1]
+        if not twice:
+            break
+        for i in twice:
+            names[i] = '_'.join(absolute[i][-depth:])
+    return names
 
 
 def _plain(name: object) -> str:

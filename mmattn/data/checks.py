@@ -16,6 +16,7 @@ from mmattn.data.coco_checks import CocoLayout
 from mmattn.data.config import is_local, leaves, open_dataset
 from mmattn.data.decode import broken_image_sentence, find_broken_images
 from mmattn.data.evaluator import check_evaluator, evaluated_files
+from mmattn.data.folder_checks import check_folders
 from mmattn.data.layout import Layout
 from mmattn.data.model import check_num_classes, check_start
 from mmattn.data.voc_checks import VocLayout
@@ -39,6 +40,7 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> list[st
     """
     notes: list[str] = []
     trained: list[str] = []
+    folders: list[str] = []
     for split in splits:
         loader = cfg.get(f'{split}_dataloader')
         if loader is None:
@@ -47,6 +49,8 @@ def check_data(cfg: Config, splits: Sequence[str] = ('train', 'val')) -> list[st
         classes: list[str] = []
         image_ids: set = set()
         for where, dataset_cfg in leaves(loader.get('dataset'), f'{split}_dataloader.dataset'):
+            own = check_folders(cfg, dataset_cfg, where, folders if split != 'train' else ())
+            folders = own if split == 'train' else folders
             dataset = open_dataset(dataset_cfg, where, cfg.get('default_scope') or 'mmengine')
             if dataset is None:
                 continue

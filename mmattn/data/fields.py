@@ -25,6 +25,7 @@ from mmattn.data.values import (
     SEGMENTATION,
     SIDE,
     TEXT_FLAG,
+    TEXT_ID,
     TEXT_LABEL,
     TEXT_LABEL_FROM_1,
     TEXT_LENGTH,
@@ -50,6 +51,7 @@ __all__ = [
     'MASKS',
     'VOC',
     'WSOL',
+    'field_tables',
 ]
 
 LOADER = 'loader'  # the data set of mmdet
@@ -222,7 +224,7 @@ WSOL = {
 
 CUB = {
     'images.txt': (
-        Field('id', TEXT_LABEL, (LOCALIZATION,)),
+        Field('id', TEXT_ID, (LOCALIZATION,)),
         Field('image', NAME, (LOCALIZATION,)),
     ),
     'classes.txt': (
@@ -230,15 +232,15 @@ CUB = {
         Field('name', NAME, (LOCALIZATION,)),
     ),
     'train_test_split.txt': (
-        Field('id', TEXT_LABEL, (LOCALIZATION,)),
+        Field('id', TEXT_ID, (LOCALIZATION,)),
         Field('train', TEXT_FLAG, (LOCALIZATION,)),
     ),
     'image_class_labels.txt': (
-        Field('id', TEXT_LABEL, (LOCALIZATION,)),
+        Field('id', TEXT_ID, (LOCALIZATION,)),
         Field('class', TEXT_LABEL_FROM_1, (LOCALIZATION,)),
     ),
     'bounding_boxes.txt': (
-        Field('id', TEXT_LABEL, (LOCALIZATION,)),
+        Field('id', TEXT_ID, (LOCALIZATION,)),
         Field('x', TEXT_NUMBER, (LOCALIZATION,)),
         Field('y', TEXT_NUMBER, (LOCALIZATION,)),
         Field('width', TEXT_LENGTH, (LOCALIZATION,)),
@@ -259,3 +261,35 @@ BOXES = dict(
 """The list of ``{file, label, boxes}`` of this project."""
 
 LAYOUTS = dict(coco=COCO, voc=VOC, kaggle=KAGGLE, wsol=WSOL, cub=CUB, boxes=BOXES)
+
+_READERS = {
+    LOADER: 'training, testing',
+    MASKS: 'masks',
+    EVALUATOR: 'the evaluator',
+    LOCALIZATION: 'localization',
+}
+_TITLES = dict(
+    coco="COCO's JSON",
+    voc="VOC's XML, and ILSVRC's",
+    kaggle="Kaggle's CSV",
+    wsol="wsolevaluation's text files",
+    cub="CUB-200-2011's text files",
+    boxes="mmattn's own JSON list",
+)
+
+
+def field_tables() -> str:
+    """Write the tables of all layouts for people, in Markdown."""
+    lines = []
+    for layout, groups in LAYOUTS.items():
+        lines += ['', f'**{_TITLES[layout]}**', '']
+        lines += ['| in | field | must be | needed by | read by |', '|---|---|---|---|---|']
+        for group, fields in groups.items():
+            for field in fields:
+                needed, read = (
+                    ', '.join(_READERS[reader] for reader in readers)
+                    for readers in (field.needed_by, field.read_by)
+                )
+                allowed = field.kind.allowed + (', or null' if field.null else '')
+                lines.append(f'| `{group}` | `{field.name}` | {allowed} | {needed} | {read} |')
+    return '\n'.join(lines).strip() + '\n'

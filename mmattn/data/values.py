@@ -151,6 +151,7 @@ TEXT_SIDE = Kind(SIDE.allowed, from_text(_side, int))
 TEXT_FLAG = Kind(FLAG.allowed, from_text(_flag, int))
 TEXT_NUMBER = Kind(f'a finite number of pixels, none beyond {_FARTHEST}', from_text(_coordinate))
 TEXT_LENGTH = Kind(f'a number of pixels from 0 to {_FARTHEST}', from_text(_between(0, _FARTHEST)))
+TEXT_ID = Kind(IMAGE_ID.allowed, from_text(_id, int))
 TEXT_LABEL = Kind(LABEL.allowed, from_text(_id, int))
 TEXT_LABEL_FROM_1 = Kind(
     'a whole number, the number of the class from 1', from_text(_whole(1, _LARGEST_ID), int)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
+from mmattn.core.names import distinct_names
 from mmattn.core.version import __version__
 from mmattn.data.sizes import first_size
 from mmattn.localization.cards import make_cards
@@ -223,9 +224,9 @@ def show(
     print_log(f'layer {layers}; input: {classifiers[0].preprocess}', 'current')
     drawn = []
     names = in_words(classifiers[0].classes, count)
-    for path, each in overlays.items():
+    for stem, each in zip(distinct_names(overlays), overlays.values()):
         several = '_steps' if len(each) > 1 else ''
-        file = Path(work_dir) / f'{Path(path).stem}{several}_{settings.cam}.png'
+        file = Path(work_dir) / f'{stem}{several}_{settings.cam}.png'
         draw(*each).save(file)
         for step, overlay in enumerate(each, 1):
             name = class_name(names, overlay.label)

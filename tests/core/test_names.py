@@ -1,6 +1,6 @@
 import pytest
 
-from mmattn.core.names import closest, did_you_mean, listed, shorten
+from mmattn.core.names import closest, did_you_mean, distinct_names, listed, shorten
 
 NAMES = ['CBAM', 'BAM', 'ECA', 'layer1.0', 'layer1.1', 'café']
 
@@ -46,3 +46,18 @@ def test_listed_shows_the_near_ones_first_and_counts_the_rest():
 )
 def test_long_lists_are_shortened(number, expected):
     assert shorten(f'k{i}' for i in range(number)).endswith(expected)
+
+
+@pytest.mark.parametrize(
+    'paths, expected',
+    [
+        pytest.param(['x/a.png', 'y/b.png'], ['a', 'b'], id='stems'),
+        pytest.param(['a.png', 'a.jpg', 'b.png'], ['a.png', 'a.jpg', 'b'], id='suffixes'),
+        pytest.param(['x/a.png', 'y/a.png'], ['x_a.png', 'y_a.png'], id='folders'),
+        pytest.param(['x/z/a.png', 'y/z/a.png'], ['x_z_a.png', 'y_z_a.png'], id='deep folders'),
+        pytest.param([], [], id='none'),
+    ],
+)
+def test_distinct_names(paths, expected):
+    assert distinct_names(paths) == expected
+    assert len({name.casefold() for name in distinct_names(paths)}) == len(paths)

@@ -265,3 +265,13 @@ def test_show_wants_a_classifier(tmp_path, capsys):
     image(tmp_path / 'a.png', 40, 40)
     assert call('python:torch.nn:Identity', '--show', tmp_path / 'a.png') == 2
     assert 'must return scores of shape (N, classes), got (1, 3, ' in capsys.readouterr().err
+
+
+def test_drawings_of_one_stem_do_not_overwrite_each_other(tmp_path, capsys):
+    files = [image(tmp_path / folder / name, 40, 30) for folder, name in SAME_STEM]
+    assert call(NET, '--show', *files, '--work-dir', tmp_path / 'out') == 0
+    drawn = {path.name for path in (tmp_path / 'out').glob('*.png')}
+    assert drawn == {'x_a.png_gradcam.png', 'y_a.png_gradcam.png', 'a.jpg_gradcam.png'}
+
+
+SAME_STEM = [('x', 'a.png'), ('y', 'a.png'), ('x', 'a.jpg')]

@@ -32,6 +32,7 @@ from mmattn.analysis.gains import find_gates, watch_gates
 from mmattn.cli.failures import end_run
 from mmattn.core.checkpoint import guarded_loading
 from mmattn.core.config import read_config
+from mmattn.core.names import distinct_names
 from mmattn.localization.classifiers import Classifier, load_classifier
 from mmattn.localization.drawing import explain
 from mmattn.localization.localizer import Localizer, Settings
@@ -135,7 +136,8 @@ def look(args: argparse.Namespace, read: Callable, paint: Callable) -> list:
 
 
 def file_of(args: argparse.Namespace, path: str) -> Path:
-    return Path(args.out_dir) / f'{Path(path).stem}_{args.command}.png'
+    name = distinct_names(args.images)[args.images.index(path)]
+    return Path(args.out_dir) / f'{name}_{args.command}.png'
 
 
 COMMANDS = dict(
@@ -191,7 +193,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         command.add_argument(
             '--out-dir', default='work_dirs/vis_attention', help='where images go (%(default)s)'
         )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.images = list(dict.fromkeys(args.images))
+    return args
 
 
 def main(argv: list[str] | None = None) -> int | None:
