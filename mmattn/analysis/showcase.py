@@ -10,6 +10,7 @@ from mmengine.fileio import load
 from PIL import Image
 
 from mmattn.analysis.sheets import overlap, show_boxes, surest, truth_of
+from mmattn.core.text import read_json
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.classifiers import load_classifier
 from mmattn.localization.drawing import Overlay, explain, heat_rgba
@@ -20,16 +21,15 @@ __all__ = ['draw_detections', 'draw_localizations', 'draw_showcase']
 ENLARGED = 8  # the scenes of the classifier are 32 pixels wide
 
 
-def draw_showcase(demo: Path, model: str, folder: Path, scenes: Sequence[int]) -> None:
+def draw_showcase(demo: Path, folder: Path, scenes: Sequence[int]) -> None:
     """Write ``demo.webp``, what the demo found, and ``localizations.webp``, its lower half.
 
     Args:
         demo: the work dir of the demo.
-        model: its classifier, as ``tools/localize.py`` takes it.
         folder: where to.
         scenes: which of the validation scenes of the detector, from 1.
     """
-    top, below = draw_detections(demo, scenes), draw_localizations(demo, model)
+    top, below = draw_detections(demo, scenes), draw_localizations(demo)
     both = Image.new('RGB', (top.width, top.height + below.height), 'white')
     both.paste(top, (0, 0))
     both.paste(below, (0, top.height))
@@ -58,15 +58,15 @@ def draw_detections(demo: Path, scenes: Sequence[int]) -> Image.Image:
     return _as_image(figure)
 
 
-def draw_localizations(demo: Path, model: str, images: int = 8) -> Image.Image:
+def draw_localizations(demo: Path, images: int = 8) -> Image.Image:
     """Draw where the classifier of ``make demo`` looked, and the box that this gives.
 
     Args:
         demo: the work dir of the demo.
-        model: the classifier, as ``tools/localize.py`` takes it.
         images: of so many classes, the first image of each.
     """
     settings = Settings(cam='layercam', rule=get_rule('gradcam-0.50'))  # as the demo
+    model = read_json(demo / 'localization/result/run.json')['model']
     classifier = load_classifier(model, str(demo / 'localization/classifier.pth'))
     figure, axes = pyplot.subplots(1, images, figsize=(12, 1.6), layout='constrained')
     folders = sorted((demo / 'one_digit/val').iterdir())[:images]

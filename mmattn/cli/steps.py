@@ -9,6 +9,7 @@ from pathlib import Path
 from mmattn.cli.command_line import parse_options
 from mmattn.cli.run_log import child_environment
 from mmattn.core.config import read_config
+from mmattn.core.progress import Progress
 
 __all__ = ['StepFailed', 'progress', 'run_step', 'unfinished']
 
@@ -64,6 +65,7 @@ def run_step(command: Sequence, log: Path) -> list[str]:
             text=True,
             env=child_environment(OMP_WAIT_POLICY='PASSIVE'),  # many times faster on a busy CPU
         )
+        bars = _Bars()
         try:
             for line in process.stdout:
                 file.write(line)
@@ -72,8 +74,9 @@ def run_step(command: Sequence, log: Path) -> list[str]:
                 if shown and TABLE.search(line):
                     table.append(shown.strip())
                 elif shown:
-                    print(shown, flush=True)
+                    bars.show(line, shown)
         finally:
+            bars.close()
             if process.poll() is None:
                 try:
                     process.wait(timeout=10)
@@ -83,6 +86,33 @@ def run_step(command: Sequence, log: Path) -> list[str]:
         said = ''.join(lines[-25:])
         raise StepFailed(f'{said}\n{Path(command[0]).name} failed; everything it said is in {log}')
     return table
+
+
+class _Bars:
+    """The progress of a step: a bar for each loop of its log on a terminal, lines elsewhere."""
+
+    def __init__(self) -> None:
+        self.bar: Progress | None = None
+
+    def show(self, line: str, shown: str) -> None:
+        """Show a line of the log, of which ``shown`` is what a person wants to see."""
+        found = STEP.search(line)
+        if not sys.stdout.isatty() or not found or f' {found[2]}/' not in shown:
+            self.close()
+            print(shown, flush=True)
+            return
+        mode, step, total, rest = found.groups()
+        if self.bar is None or (self.bar.what, self.bar.total) != (mode, int(total)):
+            self.close()
+            self.bar = Progress(mode, int(total))
+        loss = re.search(r' loss: +(\S+)', rest)
+        self.bar.update(int(step), f'loss {loss[1]}' if loss else '')
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.__exit__()
+            self.bar = None
 
 
 def unfinished(work_dir: Path, config: Path, options: Sequence[str]) -> bool:

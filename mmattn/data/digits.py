@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -204,6 +205,7 @@ def write_split(
     scans: np.ndarray,
     labels: np.ndarray,
     pool: np.ndarray,
+    drawn: Callable[[int], object],
 ) -> int:
     """Draw and write every scene of one split below ``root``."""
     scenes, folder = [], root / split
@@ -219,13 +221,14 @@ def write_split(
             name = f'{CLASSES[digits[0]["label"]]}/{name}'
         write_image(folder / name, image)
         scenes.append((name, digits))
+        drawn(i + 1)
     write_coco(root / 'annotations' / f'instances_{split}.json', scenes, options['size'])
     if not options['one_digit']:
         write_voc(root / 'voc', split, folder, scenes, options['size'])
     return sum(len(digits) for _, digits in scenes)
 
 
-def write_all(root: Path, options: Mapping[str, int]) -> dict:
+def write_all(root: Path, options: Mapping[str, int], drawn: Callable[[int], object]) -> dict:
     """Write both splits and, last of all, the manifest that marks the set as whole."""
     try:
         from sklearn.datasets import load_digits
@@ -235,12 +238,18 @@ def write_all(root: Path, options: Mapping[str, int]) -> dict:
         ) from error
     source = load_digits()
     scans, labels = (source.images / 16).astype(np.float32), source.target
-    boxes = {}
+    boxes, before = {}, 0
     for split, pool in split_scans(labels, options['seed']).items():
-        boxes[split] = write_split(root, split, options, scans, labels, pool)
+        tell = partial(_add, drawn, before)
+        boxes[split] = write_split(root, split, options, scans, labels, pool, tell)
+        before += options[split]
     content = dict(options, layout=LAYOUT, classes=CLASSES, boxes=boxes)
     (root / MANIFEST).write_text(json.dumps(content, indent=1))
     return content
+
+
+def _add(drawn: Callable[[int], object], before: int, done: int) -> None:
+    drawn(before + done)
 
 
 def read_manifest(out: Path) -> dict | None:
@@ -294,6 +303,7 @@ def make_digits(
     seed: int = 0,
     one_digit: bool = False,
     report: Callable[[str], object] = lambda line: None,
+    drawn: Callable[[int], object] = lambda scenes: None,
 ) -> dict:
     """Write a set of digit scenes, or keep the one that is there if it is the same.
 
@@ -309,6 +319,7 @@ def make_digits(
         seed: The same seed gives the same files.
         one_digit: Exactly one digit a scene, one folder a class.
         report: Receives each line meant for the user.
+        drawn: Receives the number of scenes drawn so far, after each.
 
     Returns:
         What the manifest says: the options, the classes, the number of boxes of each split.
@@ -330,7 +341,7 @@ def make_digits(
     work = out.with_name(f'.{out.name}.tmp-{os.getpid()}')
     try:
         work.mkdir()
-        written = write_all(work, options)
+        written = write_all(work, options, drawn)
         if out.exists():
             out.rename(out.with_name(f'.{out.name}.old'))
         work.rename(out)

@@ -21,9 +21,11 @@ def test_both_halves_are_drawn_from_what_the_demo_leaves(tmp_path):
         [dict(img_id=i, img_path=str(s), pred_instances=found) for i, s in enumerate(scenes, 1)],
         demo / 'detection/predictions.pkl',
     )
-    (demo / 'localization').mkdir()
+    (demo / 'localization/result').mkdir(parents=True)
+    model = 'python:tests.analysis.test_showcase:classifier'
+    dump(dict(model=model), demo / 'localization/result/run.json')
     torch.save({}, demo / 'localization/classifier.pth')
-    draw_showcase(demo, 'python:tests.analysis.test_showcase:classifier', tmp_path / 'out', [1, 2])
+    draw_showcase(demo, tmp_path / 'out', [1, 2])
     both = Image.open(tmp_path / 'out/demo.webp')
     below = Image.open(tmp_path / 'out/localizations.webp')
     assert both.width == below.width > 1000

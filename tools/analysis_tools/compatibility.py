@@ -9,12 +9,14 @@ by the same command; --again tries what failed once more.
 """
 
 import argparse
+import itertools
 import logging
 import re
 import sys
 from pathlib import Path
 
 from mmattn.core.names import did_you_mean
+from mmattn.core.progress import Progress
 from mmattn.core.text import write_text
 from mmattn.insertion.compatibility import COLUMNS, FAILS, page, run
 from mmattn.insertion.stock import STOCK
@@ -34,7 +36,14 @@ def main(argv: list[str] | None = None) -> None:
         print(*(stock.config for stock in stocks), sep='\n')
         return
     logging.disable(logging.WARNING)  # the frameworks log every layer that they initialise
-    cells = run(args.results, stocks, args.methods, args.parallel, args.again)
+    with Progress('configs', len(stocks), every=60.0) as progress:
+        done = itertools.count(1)
+
+        def show(line: str) -> None:
+            progress.say(line)
+            progress.update(next(done))
+
+        cells = run(args.results, stocks, args.methods, args.parallel, args.again, show)
     text = page(cells)
     if args.out == '-':
         print(text)

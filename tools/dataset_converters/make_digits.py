@@ -15,6 +15,7 @@ import argparse
 import sys
 
 from mmattn.cli.failures import end_run
+from mmattn.core.progress import Progress
 from mmattn.data.digits import make_digits
 
 
@@ -36,7 +37,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int | None:
     """Run the tool; returns the exit code."""
     try:
-        make_digits(**vars(parse_args(argv)), report=print)
+        args = parse_args(argv)
+        with Progress('scenes', args.train + args.val) as progress:
+            make_digits(**vars(args), report=progress.say, drawn=progress.update)
     except (Exception, KeyboardInterrupt) as error:
         return end_run('make_digits', error)
     return 0

@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     try:
-        draw_showcase(args.demo, MODEL, args.out, args.scenes)
+        draw_showcase(args.demo, args.out, args.scenes)
     except Exception as error:
         return end_run('showcase', error)
     return 0
