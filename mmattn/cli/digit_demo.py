@@ -6,7 +6,6 @@ alone, and localizes the digits of scenes it has never seen.
 
 import shlex
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from mmengine.logging import MMLogger
 from torch import Tensor, nn
 
 from mmattn.cli.run_log import write_json
+from mmattn.core.progress import Progress
 from mmattn.data.digits import make_digits
 from mmattn.localization.annotations import load_annotations
 from mmattn.localization.api import evaluate
@@ -109,19 +109,14 @@ def train(data: Path, checkpoint: Path, steps: int, lr: float = 8e-3) -> float:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps)
     epochs = -(-steps * BATCH // len(images))
     order = torch.cat([torch.randperm(len(images)) for _ in range(epochs)])
-    start, total = time.monotonic(), 0.0
-    for step, chosen in enumerate(order[: steps * BATCH].view(steps, BATCH), 1):
-        loss = F.cross_entropy(model(shifted(images[chosen])), labels[chosen])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-        total += loss.item()
-        if step % 50 == 0 or step == steps:
-            left = (time.monotonic() - start) / step * (steps - step)
-            mean = total / ((step - 1) % 50 + 1)
-            print(f'  train {step}/{steps}  loss {mean:.3f}  time left {left:.0f} s', flush=True)
-            total = 0.0
+    with Progress('train', steps, every=5.0) as progress:
+        for step, chosen in enumerate(order[: steps * BATCH].view(steps, BATCH), 1):
+            loss = F.cross_entropy(model(shifted(images[chosen])), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            progress.update(step, f'loss {loss.item():.3f}')
     torch.save(model.state_dict(), checkpoint)
     return accuracy(model, *read_split(data / 'val'))
 

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 from mmattn.analysis.showcase import draw_showcase
-from mmattn.cli.digit_demo import MODEL
 from mmattn.cli.failures import end_run
 
 ROOT = Path(__file__).absolute().parents[2]
