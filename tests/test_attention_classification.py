@@ -211,7 +211,8 @@ def tiny(root, cfg):
         new = dict(type='CustomDataset', data_root=str(root), pipeline=steps)
         if dataset.type == 'MultiLabelDataset':
             new.update(type=dataset.type, ann_file='labels.json', data_prefix='')
-        loader.update(batch_size=2, num_workers=0, persistent_workers=False, dataset=new)
+        loader.update(batch_size=2, num_workers=0, persistent_workers=False)
+        loader.dataset = new  # update would mix it with the old one
 
 
 @pytest.mark.slow

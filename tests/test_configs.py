@@ -109,3 +109,17 @@ def test_the_ten_blocks_of_r101_alternate():
     model, _ = build(ROOT / 'configs/tdam/td-resnet101-joint-t2m1-10-blocks_4xb128-150e_in1k.py')
     top_down = [i for i, b in enumerate(model.backbone.layer3) if hasattr(b, 'searchlight')]
     assert top_down == list(range(0, 20, 2))
+
+
+def test_the_pyramid_before_an_fpn_starts_as_the_plain_one():
+    cfg = Config.fromfile(
+        ROOT / 'configs/attention_resnet/faster-rcnn_r50-pyramid-c2-c5_fpn_1x_coco.py'
+    )
+    init_default_scope('mmdet')
+    pyramid, fpn = neck = MODELS.build(cfg.model.neck).eval()
+    assert [level.in_channels for level in pyramid.levels] == [256, 512, 1024, 2048]
+    maps = [torch.randn(1, 256 * 2**i, 16 // 2**i, 8 // 2**i) for i in range(4)]
+    with torch.no_grad():
+        torch.testing.assert_close(neck(maps), fpn(maps), rtol=0, atol=0)
+        torch.nn.init.constant_(pyramid.gamma, 1)
+        assert not torch.equal(neck(maps)[0], fpn(maps)[0])  # the top reaches every level
