@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from mmattn.localization.results import LOG_NAME, ResultLog
-from mmattn.localization.steps import keep_apart, union_of_steps
+from mmattn.localization.steps import confident_step, keep_apart, union_of_steps
 from mmattn.localization.structures import ImageResult
 from tests.localization.data import boxes_json
 from tests.localization.test_tool import call
@@ -81,6 +81,9 @@ def test_union_by_hand(tmp_path):
     assert union['top1_loc'] == 1 / 4
     assert union['several'] == 1 / 4
     assert union_of_steps(folders, iou_thr=0.35)['top1_loc'] == 2 / 4
+    surest = confident_step(folders)  # step 2 of every image
+    assert surest['top1_cls'] == surest['gt_known'] == surest['top1_loc'] == 1 / 4
+    assert surest['top5_cls'] == 1
 
 
 def test_logs_of_different_length_are_not_joined(tmp_path):
@@ -118,11 +121,13 @@ def test_the_tool_evaluates_every_step(tmp_path, capsys):
     out = capsys.readouterr().out
     rows = [line.split()[:2] for line in out.splitlines() if line.startswith('step ')]
     assert rows == [['step', '1'], ['step', '2'], ['step', '3']]
+    assert [line for line in out.splitlines() if line.startswith('confident ')]
     assert 'union: right at any step that was kept' in out and 'no plain accuracy' in out
     outcome = json.loads((tmp_path / 'out/steps.json').read_text())
     models = [summary['model'] for summary in outcome['steps']]
     assert models == [f'{MODEL}, step {step}' for step in (1, 2, 3)]
     assert outcome['failed'] == 1 and all(s['images'] == 5 for s in outcome['steps'])
+    assert set(outcome['confident']) == {*outcome['union']} - {'several'}
     best = max(summary['top1_cls'] for summary in outcome['steps'])
     assert 0 <= outcome['union']['top1_cls'] <= 1 and best <= 1
 
