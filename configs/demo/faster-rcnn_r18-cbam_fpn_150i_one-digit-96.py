@@ -1,7 +1,9 @@
-"""The detector of the demo, narrow and with CBAM, on the boxes of the one-digit scenes.
+"""The detector of the demo, narrow and with CBAM, on scenes of one digit.
 
 From scratch as it stands; docs/pretrained.md starts it from the classifier of
-`resnet18-cbam_600i_one-digit-96.py`, on the same scenes.
+`resnet18-cbam-s32_750i_one-digit.py`. The scenes come from
+`python tools/dataset_converters/make_digits.py data/one_digit_96 --one-digit --size 96
+--train 3000`.
 """
 
 _base_ = './faster-rcnn_r18_fpn_350i_digits.py'

@@ -87,7 +87,7 @@ def test_a_classifier_of_mmpretrain_gives_its_maps(tmp_path):
     pytest.importorskip('mmpretrain')
     from mmpretrain.registry import MODELS
 
-    cfg = Config.fromfile('configs/demo/resnet18-cbam_600i_one-digit-96.py')
+    cfg = Config.fromfile('configs/demo/resnet18-cbam-s32_750i_one-digit.py')
     torch.manual_seed(0)
     net = randomise(MODELS.build(cfg.model)).double().eval()
     meta = dict(cfg=cfg.pretty_text)
