@@ -83,10 +83,11 @@ def paint_searchlights(
     for (name, (channels, positions)), (left, right) in zip(seen.items(), grid):
         if positions is None:
             _image(left, image)
+            left.set_title(f'{name}\nno gate of positions', fontsize=7)
         else:
             overlay(left, image, positions, padded)
-        kind = 'no gate of positions' if positions is None else 'gate of positions'
-        left.set_title(f'{name}\n{kind}', fontsize=7)
+            span = f'{positions.min():.2f} to {positions.max():.2f}'
+            left.set_title(f'{name}\ngate of positions, {span}', fontsize=7)
         if channels is None:
             right.set_axis_off()
             right.set_title('no gate of channels', fontsize=7)

@@ -1,0 +1,40 @@
+"""From a classifier to a detector as a user does it: train one, convert, train the other."""
+
+import pytest
+import torch
+
+from mmattn.data.digits import make_digits
+
+from .conftest import ROOT, load_tool
+
+pytest.importorskip('mmdet')
+CLASSIFIER = 'resnet18-cbam-s32_750i_one-digit.py'
+DETECTOR = 'faster-rcnn_r18-cbam_fpn_150i_one-digit-96.py'
+
+
+@pytest.mark.slow
+def test_a_detector_starts_from_a_classifier(train_tool, tmp_path, monkeypatch, capfd):
+    pytest.importorskip('mmpretrain', reason='the classifier is one of its')
+    monkeypatch.chdir(tmp_path)
+    make_digits('data/one_digit', train=40, val=10, size=32, one_digit=True)
+    make_digits('data/one_digit_96', train=20, val=10, size=96, one_digit=True)
+    two = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
+    classifier = str(ROOT / 'configs/demo' / CLASSIFIER)
+    options = [*two, 'default_hooks.checkpoint.interval=2', 'train_dataloader.batch_size=8']
+    assert train_tool.main([classifier, '--work-dir', 'cls', '--cfg-options', *options]) == 0
+
+    tool = load_tool('model_converters/classifier_to_detector.py')
+    detector = str(ROOT / 'configs/demo' / DETECTOR)
+    capfd.readouterr()
+    words = ['cls/iter_2.pth', detector, 'start.pth', '--out', 'mine.py']
+    assert tool.main(words) == 0
+    said = capfd.readouterr().out
+    assert 'checkpoint of mmpretrain; backbone: 200 of' in said and 'note:' not in said
+
+    assert train_tool.main(['mine.py', '--work-dir', 'det', '--cfg-options', *two]) == 0
+    assert 'keys fit' in ''.join(capfd.readouterr())
+    start = torch.load('start.pth')['state_dict']
+    trained = torch.load('cls/iter_2.pth')['state_dict']
+    assert len(start) == 200
+    for key, value in start.items():
+        torch.testing.assert_close(value, trained[key], rtol=0, atol=0)
