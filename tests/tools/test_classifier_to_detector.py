@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from mmattn.core.checkpoint import find_state, load_checkpoint
 from mmattn.data.digits import make_digits
-
-from .conftest import ROOT, load_tool
+from tests.commands import ROOT, run_command
 
 pytest.importorskip('mmdet')
 CLASSIFIER = 'resnet18-cbam-s32_750i_one-digit.py'
@@ -13,7 +13,7 @@ DETECTOR = 'faster-rcnn_r18-cbam_fpn_150i_one-digit-96.py'
 
 
 @pytest.mark.slow
-def test_a_detector_starts_from_a_classifier(train_tool, tmp_path, monkeypatch, capfd):
+def test_a_detector_starts_from_a_classifier(train, tmp_path, monkeypatch, capfd):
     pytest.importorskip('mmpretrain', reason='the classifier is one of its')
     monkeypatch.chdir(tmp_path)
     make_digits('data/one_digit', train=40, val=10, size=32, one_digit=True)
@@ -21,20 +21,20 @@ def test_a_detector_starts_from_a_classifier(train_tool, tmp_path, monkeypatch, 
     two = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
     classifier = str(ROOT / 'configs/demo' / CLASSIFIER)
     options = [*two, 'default_hooks.checkpoint.interval=2', 'train_dataloader.batch_size=8']
-    assert train_tool.main([classifier, '--work-dir', 'cls', '--cfg-options', *options]) == 0
+    assert train([classifier, '--work-dir', 'cls', '--cfg-options', *options]) == 0
 
-    tool = load_tool('model_converters/classifier_to_detector.py')
     detector = str(ROOT / 'configs/demo' / DETECTOR)
     capfd.readouterr()
     words = ['cls/iter_2.pth', detector, 'start.pth', '--out', 'mine.py']
-    assert tool.main(words) == 0
+    assert run_command('model_converters/classifier_to_detector.py', *words) == 0
     said = capfd.readouterr().out
     assert 'checkpoint of mmpretrain; backbone: 200 of' in said and 'note:' not in said
 
-    assert train_tool.main(['mine.py', '--work-dir', 'det', '--cfg-options', *two]) == 0
+    assert train(['mine.py', '--work-dir', 'det', '--cfg-options', *two]) == 0
     assert 'keys fit' in ''.join(capfd.readouterr())
-    start = torch.load('start.pth')['state_dict']
-    trained = torch.load('cls/iter_2.pth')['state_dict']
+    start, trained = (
+        find_state(load_checkpoint(file)) for file in ('start.pth', 'cls/iter_2.pth')
+    )
     assert len(start) == 200
     for key, value in start.items():
         torch.testing.assert_close(value, trained[key], rtol=0, atol=0)
