@@ -42,6 +42,7 @@ FULL = (
     'growth.py --repeats 1 --plot {out}/growth.png',
     'aw_conv.py --batch 32 --repeats 3 --threads 1 --only "stage 4, "',
     'localization.py --repeats 5 --batch 1 --classes 1',
+    'localization_scale.py --threads 1',
 )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mmattn.localization.annotate import annotate
 from mmattn.localization.annotations import load_annotations
 from mmattn.localization.api import evaluate
 from mmattn.localization.boxes import boxes_from_maps, get_rule
@@ -253,6 +254,31 @@ def test_without_script_it_is_read_all_the_same(browser, run):
     assert page.locator('.card').count() == 9
     assert page.locator('.card rect.found').count() == 9
     context.close()
+
+
+def test_images_without_annotations(browser, tmp_path):
+    images, _ = boxes_json(tmp_path, 5)
+    classifier, settings = load_classifier(NET), Settings(rule=get_rule('clova-v2@0.40'))
+    annotate(classifier, sorted(images.iterdir()), settings, tmp_path / 'out', workers=0)
+    page = browser.new_page(viewport=dict(width=390, height=844))
+    errors = []
+    page.on('pageerror', lambda error: errors.append(str(error)))
+    page.goto((tmp_path / 'out/report.html').as_uri())
+    page.wait_for_selector('html[data-ready=true]')
+    assert page.evaluate('document.documentElement.scrollWidth <= innerWidth')
+    assert page.locator('#box, #best, .iou, #curve').count() == 0
+    assert page.text_content('#count') == '5 of 5 images'
+    slide(page, 10)
+    drawn = drawn_boxes(page)
+    with Localizer(classifier, settings) as localizer:
+        for path in images.iterdir():
+            overlay = explain(localizer, path)[-1]
+            boxes = boxes_from_maps(overlay.raw, (32, 32), 'clova-v2@0.10')[0]
+            wanted = overlay.geometry.to_image(boxes).tolist()
+            assert sorted(drawn[path.name]) == [pytest.approx(box) for box in sorted(wanted)]
+    page.select_option('#sort', '-score')
+    assert errors == []
+    page.close()
 
 
 def test_the_tested_maps_tell_thresholds_apart(run):
