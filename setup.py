@@ -79,7 +79,10 @@ setup(
         'cls': ['onedl-mmpretrain>=1.3'],
         'study': ['hotcoco>=1.3', 'submitit', 'scipy', 'rich', 'matplotlib', 'jinja2'],
         'demo': ['scikit-learn', 'matplotlib'],
-        'dev': ['pytest', 'hypothesis', 'ruff', 'coverage', 'pre-commit', 'playwright'],
+        'dev': [
+            *('pytest', 'hypothesis', 'ruff', 'coverage', 'pre-commit', 'playwright'),
+            *('onnx', 'onnxscript', 'onnxruntime', 'grad-cam'),  # tests of exports and score maps
+        ],
         'docs': ['sphinx>=8', 'myst-parser', 'furo'],
     },
     cmdclass={'build_py': BuildPyWithMim},

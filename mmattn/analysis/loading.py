@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import DATASETS, MODELS, init_default_scope
 from torch import nn
 
 from mmattn.core.checkpoint import compare, load_checkpoint, load_weights
 from mmattn.core.config import forget_pretrained, read_config
 
-__all__ = ['is_detector', 'load_image', 'load_model']
+__all__ = ['class_names', 'is_detector', 'load_image', 'load_model']
 
 _OF_DETECTORS = ('bbox_head', 'roi_head', 'rpn_head', 'mask_head')
 
@@ -54,6 +54,33 @@ def is_detector(model: nn.Module | Mapping) -> bool:
     return any(getattr(model, head, None) is not None for head in _OF_DETECTORS)
 
 
+def class_names(cfg: Config, saved: Mapping) -> list[str]:
+    """Return the names of a model's classes: its checkpoint's, else its test data set's.
+
+    Args:
+        cfg: the config.
+        saved: all that the checkpoint holds.
+
+    Returns:
+        Where neither names them, their numbers.
+    """
+    meta = saved.get('meta') or {}
+    names = (meta.get('dataset_meta') or {}).get('classes') or meta.get('CLASSES')
+    if not names and 'test_dataloader' in cfg:
+        dataset = _dataset(cfg)
+        kind = DATASETS.get(dataset.type)
+        names = dataset.get('metainfo', {}).get('classes') or kind.METAINFO.get('classes')
+    return [names] if isinstance(names, str) else list(names or map(str, range(10_000)))
+
+
+def _dataset(cfg: Config) -> Mapping:
+    """Return the settings of the test data set itself, without what repeats or concatenates it."""
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    return dataset
+
+
 def load_image(cfg: Config, model: nn.Module, path: str | Path) -> tuple[np.ndarray, dict]:
     """Return the image a network sees, and its input batch.
 
@@ -69,10 +96,7 @@ def load_image(cfg: Config, model: nn.Module, path: str | Path) -> tuple[np.ndar
     Raises:
         ValueError: the file is no image that can be decoded.
     """
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
-    steps = [step for step in dataset.pipeline if 'Annotations' not in step.type]
+    steps = [step for step in _dataset(cfg).pipeline if 'Annotations' not in step.type]
     from_file = steps[0].type.endswith('LoadImageFromFile')
     image = cv2.imread(str(path))
     if image is None:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from mmattn.analysis.attention_maps import Seen
+from mmattn.analysis.views import _gamma_line as gamma_line
 from mmattn.analysis.views import _overlay as overlay
 from mmattn.analysis.views import _panels as panels
 from mmattn.analysis.views import _save as save
@@ -21,12 +22,16 @@ COLOUR = '#2f6fb3'
 SHOWN = 96  # channels of a selectivity matrix
 
 
-def paint_weights(maps: Mapping[str, np.ndarray], file: Path) -> None:
+def paint_weights(
+    maps: Mapping[str, np.ndarray], file: Path, gammas: Mapping[str, float] | None = None
+) -> None:
     """Draw a row an AW-convolution: A at each place of its kernel, and of each output channel.
 
     Args:
         maps: what :func:`mmattn.analysis.attention_maps.weight_maps` returns.
         file: to write.
+        gammas: learned scalars by module (:func:`mmattn.analysis.gammas.gammas_of`), for the
+            titles.
     """
     figure, grid = plt.subplots(
         len(maps), 2, figsize=(6.4, 1.9 * len(maps)), squeeze=False, layout='constrained'
@@ -41,7 +46,8 @@ def paint_weights(maps: Mapping[str, np.ndarray], file: Path) -> None:
             colour = 'black' if value > middle else 'white'
             left.text(column, row, f'{value:.3f}', ha='center', va='center', fontsize=6, c=colour)
         left.set_axis_off()
-        left.set_title(f'{name}\nA by place in the kernel', fontsize=7)
+        title = '\n'.join([name, *gamma_line(name, gammas or {}), 'A by place in the kernel'])
+        left.set_title(title, fontsize=7)
         _bars(right, values.mean((1, 2)), 'A')
     save(figure, file)
 

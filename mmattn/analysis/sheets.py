@@ -14,6 +14,7 @@ from matplotlib import image, patches, pyplot  # noqa: E402
 __all__ = ['draw_curves', 'draw_sheet', 'overlap', 'show_boxes', 'surest', 'truth_of']
 
 SURE = 0.3  # score from which a prediction is drawn
+MISSED = 'tab:orange'
 
 
 def draw_curves(path: Path, curves: Mapping[str, list], figures: Mapping[str, float]) -> None:
@@ -93,7 +94,7 @@ def surest(found: Mapping) -> list[tuple]:
 
 
 def draw_sheet(path: Path, annotations: Path, predictions: Sequence, images: int = 8) -> None:
-    """Draw predictions beside the ground truth.
+    """Draw predictions beside the ground truth, of which missed objects are dashed.
 
     Args:
         path: file to write.
@@ -114,9 +115,16 @@ def draw_sheet(path: Path, annotations: Path, predictions: Sequence, images: int
         shown = image.imread(scene['img_path'])
         real = truth[scene['img_id']]
         left, right = grid[i // 2, i % 2 * 2], grid[i // 2, i % 2 * 2 + 1]
-        show_boxes(left, 'ground truth', shown, [(names[n], box, 'tab:blue') for n, box in real])
+        found = surest(scene['pred_instances'])
+        objects = [
+            (names[n], box, 'tab:blue')
+            if any(n == label and overlap(box, other) >= 0.5 for label, other, _ in found)
+            else (f'{names[n]}, missed', box, MISSED)
+            for n, box in real
+        ]
+        show_boxes(left, 'ground truth (dashed: missed)', shown, objects)
         drawn = []
-        for label, box, score in surest(scene['pred_instances']):
+        for label, box, score in found:
             right_one = any(n == label and overlap(box, b) >= 0.5 for n, b in real)
             colour = 'tab:green' if right_one else 'tab:red'
             drawn.append((f'{names[label]} {score:.2f}', box, colour))
@@ -130,9 +138,8 @@ def show_boxes(axes: pyplot.Axes, title: str, shown: np.ndarray, boxes: Sequence
     axes.imshow(shown)
     axes.set_title(title, fontsize=9)
     for text, (x1, y1, x2, y2), colour in boxes:
-        axes.add_patch(
-            patches.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=1.5)
-        )
+        style = dict(fill=False, ec=colour, lw=1.5, ls='--' if colour == MISSED else '-')
+        axes.add_patch(patches.Rectangle((x1, y1), x2 - x1, y2 - y1, **style))
         place = dict(va='bottom') if y1 > 12 else dict(va='top')
         background = dict(facecolor=colour, edgecolor='none', pad=1)
         axes.text(x1, y1, text, fontsize=7, color='white', bbox=background, **place)

@@ -1,4 +1,4 @@
-"""Pages of small images: what gates, SSIA's predictors and classifiers look at."""
+"""Pages of small images: what gates, SSIA's predictors, classifiers and detectors look at."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,46 +8,79 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import nn
 
+from mmattn.analysis.det_cam import DetectorMap
 from mmattn.localization.drawing import Overlay, heat_rgba
 
 matplotlib.use('Agg')
 import matplotlib.pyplot as plt  # noqa: E402
 
-__all__ = ['paint_cams', 'paint_gates', 'paint_signals', 'signals']
+__all__ = ['paint_cams', 'paint_detections', 'paint_gates', 'paint_signals', 'signals']
+
+FLAT = 1e-4  # values that differ by no more than this share of the largest are no signal
 
 
 def paint_gates(
-    found: Mapping[str, tuple], image: np.ndarray, padded: tuple[int, int], file: Path
+    found: Mapping[str, tuple],
+    image: np.ndarray,
+    padded: tuple[int, int],
+    file: Path,
+    gammas: Mapping[str, float] | None = None,
 ) -> None:
     """Return a row a gate: the gain of its positions over the image, that of its channels as bars.
+
+    The bars are sorted, and those of all gates have one axis.
 
     Args:
         found: what :func:`mmattn.analysis.gains.watch_gates` returns.
         image: RGB ``(H, W, 3)``.
         padded: height and width of the network's input, of which the image is the top left part.
         file: to write.
+        gammas: learned scalars by module (:func:`mmattn.analysis.gammas.gammas_of`), for the
+            titles.
     """
     figure, grid = _panels(len(found), 2, image)
+    channels = [c[np.isfinite(c)] for c, _ in found.values() if c is not None]
+    top = max((c.max() for c in channels if c.size), default=1.0)
     for (name, (channel, spatial)), (left, right) in zip(found.items(), grid):
+        title = '\n'.join([name, *_gamma_line(name, gammas or {})])
         if spatial is None:
             left.imshow(image)
             left.set_axis_off()
-            left.set_title(f'{name}\nall positions alike', fontsize=7)
+            left.set_title(f'{title}\nall positions alike', fontsize=7)
         else:
-            low, high = _overlay(left, image, spatial, padded)
-            left.set_title(f'{name}\n{low:.2f} (blue) to {high:.2f} (red)', fontsize=7)
+            _overlay(left, image, spatial, padded)
+            left.set_title(f'{title}\ngain of positions', fontsize=7)
         if channel is None:
             right.set_axis_off()
             right.set_title('all channels alike', fontsize=7)
         else:
-            right.bar(np.arange(len(channel)), channel, width=1.0, color='#2f6fb3')
-            right.set_title(f'gain of {len(channel)} channels', fontsize=7)
-            right.tick_params(labelsize=6)
-            right.set_ylim(bottom=0)
+            _bars(right, channel, 1.05 * top)
     _save(figure, file)
+
+
+def _gamma_line(name: str, gammas: Mapping[str, float]) -> list[str]:
+    """Return a line on the scalars of a gate and of those inside it; none where it has none."""
+    gate = name.partition(' (')[0]  # a later call is named gate (2)
+    own = [f'{v:+.3f}' for n, v in gammas.items() if n == gate or n.startswith(f'{gate}.')]
+    return [f'gamma {", ".join(own)}'] if own else []
+
+
+def _bars(axes: Axes, channel: np.ndarray, top: float) -> None:
+    """Gains of channels, the largest first; those of channels that are zero are left out."""
+    gains = np.sort(channel[np.isfinite(channel)])[::-1]
+    axes.set_title(f'gain of {len(channel)} channels, sorted', fontsize=7)
+    axes.set(ylim=(0, top), xlim=(-0.5, max(len(gains), 1) - 0.5))
+    axes.tick_params(labelsize=6)
+    if _is_flat(gains):
+        _say_no_signal(axes, gains)
+    axes.bar(np.arange(len(gains)), gains, width=1.0, color='#2f6fb3')
+    axes.axhline(1, color='#888888', linewidth=0.6, linestyle=':')
 
 
 def signals(model: nn.Module, inputs: torch.Tensor) -> list[tuple]:
@@ -105,23 +138,97 @@ def paint_cams(overlays: Sequence[Overlay], names: Sequence[str], file: Path) ->
         axes.set_axis_off()
     for axes, found, name in zip(row[1:], overlays, names):
         x0, y0, x1, y1 = found.heat_xyxy
-        axes.imshow(heat_rgba(found.heat), extent=(x0, x1, y1, y0))
+        if _is_flat(found.heat):
+            _say_no_signal(axes, found.heat)
+        else:
+            axes.imshow(heat_rgba(found.heat), extent=(x0, x1, y1, y0))
+            _colour_bar(axes, 0, 1)
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.set_title(f'{name}\nclass {found.label}: {found.score:.2f}', fontsize=7)
     _save(figure, file)
 
 
+def paint_detections(
+    maps: Sequence[DetectorMap],
+    found: Mapping[str, torch.Tensor],
+    image: np.ndarray,
+    padded: tuple[int, int],
+    file: Path,
+    score_thr: float = 0.3,
+) -> None:
+    """Return the image with all boxes, and a panel for each map with the boxes it is of.
+
+    Args:
+        maps: what :func:`mmattn.analysis.det_cam.explain_detections` returns.
+        found: what :func:`mmattn.analysis.det_cam.detect` returns.
+        image, padded, file: as :func:`paint_gates`.
+        score_thr: boxes from this score on are drawn in the first panel.
+    """
+    figure, (row,) = _panels(1, 1 + len(maps), image)
+    row[0].imshow(image)
+    row[0].set_axis_off()
+    sure = found['bboxes'][found['scores'] >= score_thr].detach().cpu().numpy()
+    row[0].set_title(f'{len(sure)} found (score {score_thr} and above)', fontsize=7)
+    _boxes(row[0], sure, image)
+    for axes, one in zip(row[1:], maps):
+        _overlay(axes, image, one.heat, padded, low=0)
+        _boxes(axes, one.boxes_xyxy, image)
+        axes.set_title(
+            f'{one.title}\nmap of {one.heat.shape[0]} x {one.heat.shape[1]}', fontsize=7
+        )
+    _save(figure, file)
+
+
+def _boxes(axes: Axes, boxes_xyxy: np.ndarray, image: np.ndarray) -> None:
+    for x1, y1, x2, y2 in boxes_xyxy:
+        for colour, width in (('#101828', 2.6), ('#ffffff', 1.2)):  # seen on any ground
+            box = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=width)
+            axes.add_patch(box)
+    axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
+
+
 def _overlay(
-    axes: Axes, image: np.ndarray, heat: np.ndarray, padded: tuple[int, int]
-) -> tuple[float, float]:
-    """Heat over an image: the map covers the padded input, of which the image is a part."""
-    low, high = np.nanmin(heat), np.nanmax(heat)
-    heat = (np.nan_to_num(heat, nan=low) - low) / max(high - low, 1e-12)
-    heat = cv2.resize(heat, padded[::-1], interpolation=cv2.INTER_LINEAR)
+    axes: Axes,
+    image: np.ndarray,
+    heat: np.ndarray,
+    padded: tuple[int, int],
+    low: float | None = None,
+) -> None:
+    """Heat over an image, with its colour bar: the map covers the padded input, of which the
+    image is a part.
+    """
     axes.imshow(image)
-    axes.imshow(heat_rgba(heat[: image.shape[0], : image.shape[1]]))
     axes.set_axis_off()
-    return low, high
+    if _is_flat(heat):
+        _say_no_signal(axes, heat)
+        return
+    heat = np.where(np.isfinite(heat), heat, np.nan)  # something made of nothing is infinite
+    low, high = np.nanmin(heat) if low is None else low, np.nanmax(heat)
+    heat = (np.nan_to_num(heat, nan=low) - low) / (high - low)
+    heat = cv2.resize(heat, padded[::-1], interpolation=cv2.INTER_LINEAR)
+    axes.imshow(heat_rgba(heat[: image.shape[0], : image.shape[1]]))
+    _colour_bar(axes, low, high)
+
+
+def _is_flat(values: np.ndarray) -> bool:
+    """Whether there is nothing to see: the same value everywhere, up to rounding, or none."""
+    values = values[np.isfinite(values)]
+    return not values.size or np.ptp(values) <= FLAT * np.abs(values).max()
+
+
+def _say_no_signal(axes: Axes, values: np.ndarray) -> None:
+    values = values[np.isfinite(values)]
+    text = f'no signal\n({values.flat[0]:.2f} everywhere)' if values.size else 'no signal'
+    ground = dict(facecolor='white', edgecolor='none', alpha=0.8)
+    place = dict(transform=axes.transAxes, ha='center', va='center')
+    axes.text(0.5, 0.5, text, fontsize=7, bbox=ground, **place)
+
+
+def _colour_bar(axes: Axes, low: float, high: float) -> None:
+    scale = ScalarMappable(Normalize(low, high), 'turbo')  # the colours of heat_rgba
+    bar = axes.figure.colorbar(scale, ax=axes, fraction=0.046, pad=0.02, ticks=[low, high])
+    bar.ax.set_yticklabels([f'{low:.3g}', f'{high:.3g}'], fontsize=6)
+    bar.outline.set_visible(False)
 
 
 def _panels(rows: int, columns: int, image: np.ndarray) -> tuple[Figure, np.ndarray]:

@@ -86,3 +86,12 @@ def test_curves(tmp_path):
     half = first.shape[1] // 2
     assert (first[:, : half - 20] == second[:, : half - 20]).all()
     assert (first[:, half:] != second[:, half:]).any()
+
+
+@pytest.mark.parametrize('box, expected', [([4, 6, 14, 26], False), ([20, 6, 30, 26], True)])
+def test_missed_objects_are_marked(scene, box, expected):
+    found = dict(labels=torch.tensor([1]), bboxes=torch.tensor([box]), scores=torch.tensor([0.9]))
+    prediction = dict(img_path=str(scene / 'a.png'), img_id=7, pred_instances=found)
+    draw_sheet(scene / 'sheet.png', scene / 'a.json', [prediction])
+    orange = abs(cv2.imread(str(scene / 'sheet.png'))[..., ::-1].astype(int) - (255, 127, 14))
+    assert (orange.max(2) < 12).any() == expected

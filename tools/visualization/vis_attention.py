@@ -29,8 +29,9 @@ from mmattn.analysis.attention_maps import (
     weight_maps,
 )
 from mmattn.analysis.gains import find_gates, watch_gates
+from mmattn.analysis.gammas import gammas_of
 from mmattn.cli.failures import end_run
-from mmattn.core.checkpoint import guarded_loading
+from mmattn.core.checkpoint import find_state, guarded_loading, load_checkpoint
 from mmattn.core.config import read_config
 from mmattn.core.names import distinct_names
 from mmattn.localization.classifiers import Classifier, load_classifier
@@ -40,11 +41,11 @@ from mmattn.localization.localizer import Localizer, Settings
 
 def show_gates(args: argparse.Namespace) -> None:
     model, cfg, _ = loading.load_model(args.config, args.checkpoint)
-    gates = find_gates(model, args.gates)
+    gates, gammas = find_gates(model, args.gates), gammas_of(model)
     for path in args.images:
         image, data = loading.load_image(cfg, model, path)
         found = watch_gates(model, gates, data['inputs'], data['data_samples'], mode='predict')
-        views.paint_gates(found, image, data['inputs'].shape[2:], file_of(args, path))
+        views.paint_gates(found, image, data['inputs'].shape[2:], file_of(args, path), gammas)
         print(file_of(args, path))
 
 
@@ -116,7 +117,8 @@ def show_searchlight(args: argparse.Namespace) -> None:
 
 
 def show_weights(args: argparse.Namespace) -> None:
-    look(args, weight_maps, lambda maps, _, __, file: method_views.paint_weights(maps, file))
+    gammas = gammas_of(find_state(load_checkpoint(args.checkpoint)))
+    look(args, weight_maps, lambda maps, *rest: method_views.paint_weights(maps, rest[-1], gammas))
 
 
 def show_positions(args: argparse.Namespace) -> None:
