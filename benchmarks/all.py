@@ -38,7 +38,7 @@ FULL = (
     'ssia.py --repeats 7',
     'localization.py --repeats 3 --batch 8 32',
     'localization.py --repeats 3 --batch 8 --threads 1',
-    'coco_eval.py --threads 1',
+    'coco_eval.py --threads 1 --processes 2',
     'growth.py --repeats 1 --plot {out}/growth.png',
     'aw_conv.py --batch 32 --repeats 3 --threads 1 --only "stage 4, "',
     'localization.py --repeats 5 --batch 1 --classes 1',

@@ -43,8 +43,9 @@ class CocoMetric(_MMDetCocoMetric):
         engine: ``'hotcoco'``, ``'pycocotools'``, or None for the first of them that is installed.
         **options: mmdet's other options: ``classwise``, ``proposal_nums``, ``iou_thrs``,
             ``metric_items``, ``format_only``, ``outfile_prefix``, ``sort_categories``,
-            ``backend_args``, ``collect_device``, ``prefix``. ``use_mp_eval`` changes nothing:
-            hotcoco uses all cores.
+            ``backend_args``, ``prefix``. ``use_mp_eval`` changes nothing: hotcoco uses all cores.
+            Several processes gather in memory, which is mmengine's ``collect_device='gpu'`` (over
+            gloo on CPUs); ``collect_device='cpu'`` is through files.
 
     Raises:
         ValueError: An option has a value that is not allowed.
@@ -77,6 +78,7 @@ class CocoMetric(_MMDetCocoMetric):
         self._by_id = options.get('sort_categories', False)
         self.digits = digits
         self.engine = coco.choose_engine(engine)
+        options.setdefault('collect_device', 'gpu')  # mmengine's word for: in memory
         super().__init__(None, metric, **options)
         if self.engine == 'pycocotools' and engine is None:
             print_log(

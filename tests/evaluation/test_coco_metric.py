@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -240,7 +241,8 @@ def gather(rank, store, path, samples, out):
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{store}', rank=rank, world_size=2
     )
-    metric = CocoMetric(path)
+    os.chdir(out)
+    metric = CocoMetric(path, ['bbox', 'segm'], classwise=True)
     metric.dataset_meta = dict(classes=scenes.CLASSES)
     # the loader repeats an image so that both processes have as many
     own = [*samples, samples[0]][rank::2]
@@ -250,11 +252,18 @@ def gather(rank, store, path, samples, out):
 
 
 @pytest.mark.slow
-def test_two_processes_gather_their_images(scene, tmp_path):
+def test_two_processes_gather_their_images_in_memory(scene, tmp_path):
     path, samples = scene
-    expected = run(CocoMetric(path), samples[:29])
+    metric = CocoMetric(path, ['bbox', 'segm'], classwise=True)
+    expected = run(metric, samples[:29])
     torch.multiprocessing.spawn(
         gather, (str(tmp_path / 'store'), path, samples[:29], tmp_path), nprocs=2
     )
     for rank in range(2):
         assert (tmp_path / f'{rank}.txt').read_text() == str(expected)
+    assert not (tmp_path / '.dist_test').exists()  # where mmengine leaves what it gathers
+
+
+def test_how_processes_gather(scene):
+    assert CocoMetric(scene[0]).collect_device == 'gpu'  # mmengine's word for: in memory
+    assert CocoMetric(scene[0], collect_device='cpu').collect_device == 'cpu'
