@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,11 @@ SMALL = {
     'aw_conv': ['--batch', '2', '--only', '512 @ 7x7'],
     'resnet50': ['--batch', '2', '--size', '32', '--only', 'aw', 'aw, fused', 'aw, recompute'],
     'detector': ['--batch', '2', '--size', '64', '96', '--only', 'aw-fpn'],
-    'coco_eval': ['--images', '12', '--boxes', '9'],
+    'coco_eval': [
+        *('--images', '12', '--boxes', '9', '--processes', '2'),
+        *('--metric', 'segm', '--classwise'),
+    ],
+    'gpu': ['--tiny'],
     'tdam': ['--batch', '2', '--size', '32'],
     'ssia': ['--workloads', 'r50', '--batch', '2'],
     'localization': ['--batch', '1', '--classes', '1'],
@@ -43,7 +48,8 @@ def test_benchmark(name, tmp_path, monkeypatch, capsys):
         assert (tmp_path / 'growth.png').stat().st_size > 10_000
 
 
-def test_the_fast_coco_metrics_give_all_twelve_figures(tmp_path):
+@pytest.mark.parametrize('metric', ['bbox', 'segm'])
+def test_the_fast_coco_metrics_give_all_twelve_figures(tmp_path, metric):
     """``val_evaluator.type`` changes the time and nothing else."""
     pytest.importorskip('faster_coco_eval', reason='the fast metric needs faster-coco-eval')
     import coco_eval
@@ -51,12 +57,58 @@ def test_the_fast_coco_metrics_give_all_twelve_figures(tmp_path):
 
     rng = np.random.default_rng(0)
     path = tmp_path / 'boxes.json'
-    samples = coco_eval.detections(coco_eval.write_annotations(path, 12, rng), 20, rng)
-    exact = coco_eval.evaluate(CocoMetric, path, samples)
+    masks = metric == 'segm'
+    truth = coco_eval.write_annotations(path, 12, rng, masks)
+    samples = coco_eval.detections(truth, 20, rng, masks)
+    exact = coco_eval.evaluate(CocoMetric, path, samples, metric)
     assert len(exact) == 12
-    assert 0 < exact['coco/bbox_mAP'] < 1
+    assert 0 < exact[f'coco/{metric}_mAP'] < 1
     for kind in coco_eval.KINDS.values():
-        assert coco_eval.evaluate(kind, path, samples) == pytest.approx(exact, abs=1e-12)
+        assert coco_eval.evaluate(kind, path, samples, metric) == pytest.approx(exact, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    'kernel, stride, choice, count',
+    [(1, 1, 'output_gate', 3), (3, 1, 'gemm_taps', 6), (3, 2, 'gather_taps', 6)],
+)
+def test_the_forms_of_the_gpu_kit_are_all_exact(kernel, stride, choice, count):
+    import gpu
+    import torch
+
+    where = gpu.aw_engine.Where((stride, stride), (kernel // 2,) * 2, (1, 1))
+    x, weight = torch.randn(2, 32, 4, 3), torch.randn(6, 32, kernel, kernel)
+    attn = torch.rand(2, 6, 1, kernel, kernel)
+    forms = gpu.forms_of(x, weight, attn, where)
+    assert len(forms) == count
+    exact = gpu.aw_engine.aw_conv2d(x, weight, attn, where)
+    for name, form in forms.items():
+        if name == 'plain':
+            assert form().shape == exact.shape
+        else:
+            torch.testing.assert_close(form(), exact, rtol=1e-4, atol=1e-4)
+    assert gpu.picked(x, weight, attn, where) == choice
+
+
+def test_the_gpu_kit_compares_precisions_and_keeps_to_its_time(monkeypatch, capsys):
+    import gpu
+
+    some = [m for m in gpu.METHODS if m.name in ('SE', 'AWConv2d', 'AWFPN')]
+    monkeypatch.setattr(gpu, 'METHODS', some)
+    monkeypatch.setattr(sys, 'argv', ['gpu.py', '--tiny', '--only', 'precision'])
+    gpu.main()
+    lines = capsys.readouterr().out.splitlines()
+    rows = [line.split(' | ') for line in lines if ' to float32' in line]
+    assert [row[1] for row in rows] == ['SE', 'AWConv2d']
+    for row in rows:
+        (gap,) = re.findall(r'bf16 (\S+) ', row[2])
+        assert 1e-6 < float(gap) < 0.1  # half precision is another one, and near
+    clock = iter([0, 10, 10**6])
+    monkeypatch.setattr(gpu.time, 'monotonic', lambda: next(clock))
+    monkeypatch.setitem(gpu.PARTS, 'precision', lambda args: iter([['a', 'b', 'c']] * 9))
+    gpu.main()
+    out = capsys.readouterr().out
+    assert out.count('| a | b | c |') == 2
+    assert '| precision | left out | more of it: 20 minutes were over |' in out
 
 
 def test_interleave_takes_turns():
