@@ -11,6 +11,8 @@ PYTHON ?= $(shell for python in "$(VENV)/bin/python" python3.11 python3.12 pytho
     command -v python3 || command -v python)
 
 RUN = "$(VENV)/bin/python"
+# Two processes, a test file stays in one: the session's networks are built twice, not for each file.
+TEST = $(RUN) -m pytest -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-slow test-browser chromium check bench docs
@@ -33,8 +35,8 @@ setup: ## Make the environment, or bring it up to date (seconds when there is no
 demo: setup ## Train a small detector and a classifier that localizes, on drawn scenes (up to 8 minutes)
 	@$(RUN) tools/demo.py $(ARGS)
 
-test: setup ## Run the tests, without the slow ones
-	@$(RUN) -m pytest $(ARGS)
+test: setup ## Run the tests, without the slow ones (ARGS="-n 0": in one process)
+	@$(TEST) $(ARGS)
 
 test-slow: setup ## Run the slow tests
 	@$(RUN) -m pytest -m slow $(ARGS)
@@ -54,7 +56,7 @@ docs: setup ## Build the documentation as a site in build/docs (no network; a wa
 check: setup ## What a commit has to pass: lint, format, tests
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
-	@$(RUN) -m pytest
+	@$(TEST)
 
 bench: setup ## Measure speed and memory beside the plain networks (up to 10 minutes)
 	@$(RUN) benchmarks/all.py $(ARGS)

@@ -80,7 +80,15 @@ setup(
         'study': ['hotcoco>=1.3', 'submitit', 'scipy', 'rich', 'matplotlib', 'jinja2'],
         'demo': ['scikit-learn', 'matplotlib'],
         'dev': [
-            *('pytest', 'hypothesis', 'ruff', 'coverage', 'pre-commit', 'playwright'),
+            *(
+                'pytest',
+                'pytest-xdist',
+                'hypothesis',
+                'ruff',
+                'coverage',
+                'pre-commit',
+                'playwright',
+            ),
             *('onnx', 'onnxscript', 'onnxruntime', 'grad-cam'),  # tests of exports and score maps
         ],
         'docs': ['sphinx>=8', 'myst-parser', 'furo'],
