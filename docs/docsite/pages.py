@@ -46,10 +46,12 @@ def lay_out(root: Path, source: Path) -> dict[Path, Path]:
         source: the folder to write; it must not exist.
     """
     pages = find_pages(root)
-    texts = {page: bring_links(root, file, page, pages, source) for file, page in pages.items()}
-    for file in sorted((root / 'docs' / 'notebooks').glob('*.ipynb')):
-        texts[Path('notebooks', f'{file.stem}.md')] = from_notebook(file)
-        copy(file, source / 'notebooks' / file.name)
+    texts = {}
+    for file, page in pages.items():
+        if file.suffix == '.ipynb':
+            copy(file, source / page.with_suffix('.ipynb'))
+        text = from_notebook(file) if file.suffix == '.ipynb' else None
+        texts[page] = bring_links(root, file, page, pages, source, text)
     names = {}
     for name, text in method_pages(root).items():
         page, where = Path('methods', f'{name}.md'), root / 'docs' / 'methods' / f'{name}.md'
@@ -67,9 +69,11 @@ def lay_out(root: Path, source: Path) -> dict[Path, Path]:
 
 
 def find_pages(root: Path) -> dict[Path, Path]:
-    """``{Markdown file of the project: page of the site}``."""
+    """``{Markdown file or notebook of the project: page of the site}``."""
     docs = root / 'docs'
     pages = {file: file.relative_to(docs) for file in sorted(docs.glob('*.md'))}
+    for file in sorted(docs.glob('notebooks/*.ipynb')):
+        pages[file] = Path('notebooks', f'{file.stem}.md')
     for file in sorted(docs.glob('studies/**/*.md')):
         page = 'index' if file.parent.name == 'studies' else file.parent.name
         pages[file] = Path('studies', f'{page}.md')
@@ -156,4 +160,5 @@ def from_notebook(file: Path) -> str:
         parts.append(f'```python\n{text}\n```')
         shown = [''.join(out['text']) for out in cell['outputs'] if 'text' in out]
         parts += [f'```text\n{out.rstrip()}\n```' for out in shown]
-    return '\n\n'.join([*parts, f'[The notebook]({file.name})']) + '\n'
+    # in a role of Sphinx, which a link to this page would not be: the file itself
+    return '\n\n'.join([*parts, f'{{download}}`The notebook <{file.name}>`']) + '\n'
