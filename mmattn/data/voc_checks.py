@@ -53,9 +53,9 @@ class VocLayout(Layout):
         self.files = [self._read(name) for name in self.names]
         self.refuse(fault for file in self.files for fault in file.faults)
         boxes = [
-            (file.path, item.name, [int(value) for value in item.corners])
+            (f'object {number} of {file.path}', item.name, [int(v) for v in item.corners])
             for file in self.files
-            for item in file.objects
+            for number, item in enumerate(file.objects, 1)
         ]
         notes = self._check_names(boxes)
         notes += self._left_out()
@@ -124,17 +124,17 @@ class VocLayout(Layout):
     def _check_boxes(self, boxes: list) -> list[str]:
         """Find boxes without width or height; int() and the comparison are mmdet's."""
         flat = [
-            (path, label, box)
-            for path, label, box in boxes
+            (place, label, box)
+            for place, label, box in boxes
             if label in self.classes and (box[2] <= box[0] or box[3] <= box[1])
         ]
         handled = self.filters_boxes or self.filter_cfg.get('bbox_min_size', 0) >= 1
         if not flat or (handled and not self.dataset.test_mode):
             return []
-        path, label, box = flat[0]
+        place, label, box = flat[0]
         said = (
             f'{self.where}: {len(flat)} of {len(boxes)} boxes have no width or no height, such as '
-            f'{label} {box} in {path}'
+            f'{label} {box} in {place}'
         )
         if self.dataset.test_mode:
             return [f'{said}; each counts as one object that was not found']
