@@ -46,7 +46,7 @@ test-browser: setup ## Look at the pages of the site and of reports in a real br
 
 chromium: ## Install Chromium with the system's package manager, where that is allowed
 	@command -v chromium chromium-browser google-chrome >/dev/null || \
-	    { apt-get -q update && DEBIAN_FRONTEND=noninteractive timeout 300 \
+	    { timeout 60 apt-get -q update && DEBIAN_FRONTEND=noninteractive timeout 200 \
 	        apt-get install -y -q --no-install-recommends chromium; } >/dev/null 2>&1 || \
 	    echo 'Chromium is not there and cannot be installed here: the browser tests will skip.'
 
