@@ -40,6 +40,7 @@ __all__ = ['COLUMNS', 'Cell', 'Host', 'page', 'read_cells', 'run', 'try_method']
 
 ROOM = str(Path(__file__).parents[1])
 TOLERANCE = 1e-4  # relative, in float32, between two orders of computing the same
+STARTS = 3  # of a network whose new parts may be off by chance
 WORKS, NOT_APPLICABLE, FRAMEWORK, FAILS = 'works', 'not applicable', 'framework', 'fails'
 
 # options without which a narrow network is too narrow, or that a method must have
@@ -209,11 +210,11 @@ class Host:
             return _tensors(self.features(net))
 
 
-def _build(cfg: Config) -> nn.Module:
+def _build(cfg: Config, seed: int = 0) -> nn.Module:
     model = copy.deepcopy(cfg.model)
     if 'data_preprocessor' in cfg and 'data_preprocessor' not in model:
         model['data_preprocessor'] = cfg.data_preprocessor
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     with DefaultScope.overwrite_default_scope(cfg.get('default_scope', 'mmdet')):
         return MODELS.build(model)
 
@@ -250,6 +251,9 @@ def try_method(host: Host, method: str) -> Cell:
 def _is_ours(error: Exception) -> bool:
     """Whether a sentence of ours refused, in :func:`add_attention`."""
     frames = traceback.extract_tb(error.__traceback__)
+    if error.__cause__ is not None and any(frame.name == 'attach' for frame in frames):
+        frames = traceback.extract_tb(error.__cause__.__traceback__)  # a method, when it is built
+        return frames[-1].filename.startswith(str(Path(ROOM) / 'layers'))
     inside = any(frame.name == 'insert' for frame in frames)
     return inside and frames[-1].filename.startswith(ROOM)
 
@@ -269,8 +273,16 @@ def _sentence(error: Exception) -> str:
 def _check(host: Host, method: str) -> int:
     """Every check of a cell; the number of parameters added."""
     wish = dict(type=method, **_NARROW.get(method, {}))
-    paper, missing = _attended(host, add_attention(host.cfg, wish, init='paper'))
-    added = _train(host, paper, method, missing)
+    cfg = add_attention(host.cfg, wish, init='paper')
+    idle: set | None = None
+    for seed in range(STARTS):  # all of a few hidden units may be off by chance
+        paper, missing = _attended(host, cfg, seed)
+        added, found = _train(host, paper, method, missing)
+        idle = found if idle is None else idle & found
+        if not idle:
+            break
+    if idle:
+        raise _Broken(f'every gradient in {min(idle)} is 0')
     _predict(host, paper)
     cfg, *_ = insert(host.cfg, wish, init=None if method == 'SSIA' else 'identity')
     ours, _ = _attended(host, cfg)
@@ -294,9 +306,9 @@ def _equal_to_plain(host: Host, net: nn.Module, outs: list) -> None:
             net.float(), host.net.float()
 
 
-def _attended(host: Host, cfg: Config) -> tuple[nn.Module, list]:
+def _attended(host: Host, cfg: Config, seed: int = 0) -> tuple[nn.Module, list]:
     """Return a network with attention that holds the plain one's weights, and what these lack."""
-    net = _build(cfg)
+    net = _build(cfg, seed)
     net.init_weights()
     result = net.load_state_dict(host.state, strict=False)
     gone = ('head.fc.', '.se.')  # what LearnToPayHead and TDMobileNetV3 take the place of
@@ -317,7 +329,8 @@ def _predict(host: Host, net: nn.Module) -> None:
         _finite('prediction', found)
 
 
-def _train(host: Host, net: nn.Module, method: str, missing: list) -> int:
+def _train(host: Host, net: nn.Module, method: str, missing: list) -> tuple[int, set]:
+    """Return the number of parameters added, and the parts that got only zeros as gradients."""
     plain = dict(host.net.named_parameters())
     names = {name for name in dict(net.named_parameters()) if name not in plain}
     if method in ('SimAM',):
@@ -333,7 +346,7 @@ def _train(host: Host, net: nn.Module, method: str, missing: list) -> int:
     if frozen:
         raise _Broken(f'new parameters are frozen: {frozen[:3]}')
     if 'loss' in host.faults:
-        return sum(own[name].numel() for name in names)
+        return sum(own[name].numel() for name in names), set()
     net.zero_grad()
     host.loss(net)
     trains = {name for name in names if own[name].requires_grad}
@@ -342,13 +355,14 @@ def _train(host: Host, net: nn.Module, method: str, missing: list) -> int:
         raise _Broken(f'new parameters get no gradient: {without[:3]} ({len(without)} in all)')
     for name in trains:
         _finite(f'gradient of {name}', [own[name].grad])
+    idle = set()
     for name, module in _roots(net).items():
         grads = [p.grad for key, p in module.named_parameters() if f'{name}.{key}' in trains]
         weight = plain.get(f'{name}.weight')  # of a convolution that is in the plain network
-        idle = weight is not None and (f'{name}.weight' in host.idle or not weight.any())
-        if grads and not idle and not any(grad.any() for grad in grads):
-            raise _Broken(f'every gradient in {name} is 0')
-    return sum(own[name].numel() for name in names)
+        also = weight is not None and (f'{name}.weight' in host.idle or not weight.any())
+        if grads and not also and not any(grad.any() for grad in grads):
+            idle.add(name)
+    return sum(own[name].numel() for name in names), idle
 
 
 def _roots(net: nn.Module) -> dict:
@@ -515,12 +529,12 @@ two images of different size (one size for a classifier), predicts, is copied, p
 from its checkpoint.
 
 **yes** means: the loss and all gradients are finite; every new parameter is trainable and gets a
-gradient, and no gate or convolution only zeros (unless the plain convolution gets only zeros here
-as well, or starts at 0); the predictions are finite; a copy that went through pickle, was zeroed
-and loaded the checkpoint gives the same output; and with `init='identity'` and the weights of the
-plain network the output is the plain network's, within {tolerance:.0e} relative in float32, or
-that of its maps in float64 where a network makes rounding grow (deformable and switchable
-convolutions, proposals that change places).
+gradient, and no gate or convolution only zeros (in each of {starts} starts, since hidden units may
+be off by chance; unless the plain convolution gets only zeros here as well, or starts at 0); the
+predictions are finite; a copy that went through pickle, was zeroed and loaded the checkpoint gives
+the same output; and with `init='identity'` and the weights of the plain network the output is the
+plain network's, within {tolerance:.0e} relative in float32, or that of its maps in float64 where a
+network makes rounding grow (deformable and switchable convolutions, proposals that change places).
 
 Set right beforehand, in the plain network too: CARAFE's operators and guided anchoring's masked
 convolution, which mmcv has for CUDA alone, are others of the same output shape; TridentNet's
@@ -556,7 +570,12 @@ def _intro(cells: list, rows: dict) -> str:
     works += f', {counts[NOT_APPLICABLE]} do not apply and {counts[FAILS]} fail'
     versions = {name: _version(name) for name in ('mmdet', 'mmpretrain', 'mmcv', 'torch')}
     return _INTRO.format(
-        configs=len(rows), cells=len(cells), works=works, tolerance=TOLERANCE, **versions
+        configs=len(rows),
+        cells=len(cells),
+        works=works,
+        tolerance=TOLERANCE,
+        starts=STARTS,
+        **versions,
     )
 
 

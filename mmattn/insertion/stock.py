@@ -47,9 +47,9 @@ class Stock(NamedTuple):
 
 _SQUARE = ((64, 64), (64, 64))  # a classifier's images have one size
 _YOLOX = dict(
-    backbone=dict(widen_factor=0.125),
-    neck=dict(in_channels=[32, 64, 128], out_channels=32),
-    bbox_head=dict(in_channels=32, feat_channels=32),
+    backbone=dict(widen_factor=0.25),
+    neck=dict(in_channels=[64, 128, 256], out_channels=64),
+    bbox_head=dict(in_channels=64, feat_channels=64),
 )
 _RTMDET = dict(
     backbone=dict(widen_factor=0.25),
