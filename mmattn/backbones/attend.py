@@ -50,7 +50,7 @@ class Attend(Front, AddedParts):
     - ``dict(gate=..., levels=(0, 1))``: a gate on these output maps (all without ``levels``, but
       for the image itself where a network hands it on). Nothing inside the network sees it. Name
       the levels that are read: a neck with ``start_level=1`` reads no level 0, and a gate there
-      would get no gradient (:func:`mmattn.add_attention` sees to it).
+      would get no gradient (:func:`mmattn.add_attention` sees to it, ``tools/train.py`` notes it).
     - ``dict(gate=..., after=pattern)``: a gate after every module of that name; what follows in
       the network sees it. With ``position='after_conv3'`` (or another of
       :class:`AttentionResNet`'s) it stands there inside every residual block of that name, of

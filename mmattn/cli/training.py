@@ -16,8 +16,9 @@ from mmattn.core.checkpoint import (
     register_once,
 )
 from mmattn.core.finite import InvalidLossHook
+from mmattn.insertion import unread_gates
 
-__all__ = ['SPLITS', 'apply_options', 'build_runner', 'find_start', 'train']
+__all__ = ['SPLITS', 'apply_options', 'build_runner', 'check_gates', 'find_start', 'train']
 
 SPLITS = ('train', 'val')
 
@@ -48,6 +49,7 @@ def train(
     """
     apply_options(cfg, amp, auto_scale_lr)
     find_start(cfg, resume)
+    check_gates(cfg)
     if not skip_data_checks:
         check_and_report(cfg, SPLITS)
     start_processes(cfg)
@@ -59,6 +61,19 @@ def train(
     register_once(runner, InvalidLossHook())
     runner.train()
     return runner
+
+
+def check_gates(cfg: Config) -> None:
+    """Note gates that get no gradient; refuse them where several processes would stop at them.
+
+    Raises:
+        ValueError: There are such gates and several processes, without ``find_unused_parameters``.
+    """
+    stops = cfg.get('launcher', 'none') != 'none' and not cfg.get('find_unused_parameters')
+    for problem in unread_gates(cfg):
+        if stops:
+            raise ValueError(problem)
+        print(f'note: {problem}', file=sys.stderr)
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -5,6 +5,7 @@ from mmattn.insertion.insert import add_attention, read_config
 from mmattn.insertion.leaf import is_lazy, leaf_text
 from mmattn.insertion.methods import method_list
 from mmattn.insertion.report import Report, report
+from mmattn.insertion.unread import unread_gates
 from mmattn.insertion.warm_start import largest_difference, start_of, warm_start
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     'read_config',
     'report',
     'start_of',
+    'unread_gates',
     'warm_start',
 ]

@@ -1,5 +1,7 @@
 """tools/add_attention.py, and --attention of tools/train.py and tools/test.py."""
 
+import json
+
 import pytest
 import torch
 from mmengine.config import Config
@@ -113,3 +115,43 @@ def test_mistakes_end_in_a_sentence(args, sentence, capfd):
     assert add_attention(*args) == 1
     said = capfd.readouterr().err
     assert sentence in said.splitlines()[-1] and 'Traceback' not in said
+
+
+OVERFIT = """
+data = dict(ann_file='annotations/instances_train.json', data_prefix=dict(img='train/'))
+val_dataloader = dict(dataset=data)
+test_dataloader = dict(dataset=data)
+val_evaluator = dict(ann_file='{data}/annotations/instances_train.json')
+test_evaluator = dict(ann_file='{data}/annotations/instances_train.json')
+train_cfg = dict(max_iters=120, val_interval=120)
+default_hooks = dict(logger=dict(interval=40), checkpoint=dict(interval=120))
+"""
+
+
+@pytest.fixture(scope='module')
+def overfit(train, run_test, digits, tmp_path_factory):
+    """Config, checkpoint and figures of a plain detector that knows its few images."""
+    folder = tmp_path_factory.mktemp('overfit')
+    config = write_config(folder, digits, PLAIN, OVERFIT.format(data=digits))
+    assert train([str(config), '--work-dir', str(folder / 'run')]) == 0
+    checkpoint = folder / 'run' / 'iter_120.pth'
+    return config, checkpoint, figures(run_test, config, checkpoint, folder / 'test')
+
+
+def figures(run_test, config, checkpoint, folder):
+    assert run_test([str(config), str(checkpoint), '--work-dir', str(folder)]) == 0
+    found = json.loads(sorted(folder.glob('*/*.json'))[-1].read_text())
+    return {key: value for key, value in found.items() if 'mAP' in key}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', ['CBAM', 'AWConv2d', 'AWFPN', 'TDAM', 'SSIA'])
+def test_a_warm_start_has_the_figures_of_the_plain_network(
+    method, run_test, overfit, tmp_path, capfd
+):
+    config, checkpoint, plain = overfit
+    assert plain['coco/bbox_mAP_50'] > 0.05
+    out, start = tmp_path / 'leaf.py', tmp_path / 'start.pth'
+    args = [str(config), method, '-o', str(out), '--checkpoint', str(checkpoint)]
+    assert add_attention(*args, '--save', str(start)) == 0
+    assert figures(run_test, out, start, tmp_path / 'test') == plain
