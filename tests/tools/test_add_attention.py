@@ -118,9 +118,14 @@ def test_mistakes_end_in_a_sentence(args, sentence, capfd):
 
 
 OVERFIT = """
-data = dict(ann_file='annotations/instances_train.json', data_prefix=dict(img='train/'))
-val_dataloader = dict(dataset=data)
-test_dataloader = dict(dataset=data)
+seen = dict(
+    data_root='{data}',
+    ann_file='annotations/instances_train.json',
+    data_prefix=dict(img='train/'),
+    pipeline=pipeline,
+)
+val_dataloader = dict(batch_size=2, dataset=seen)
+test_dataloader = dict(batch_size=2, dataset=seen)
 val_evaluator = dict(ann_file='{data}/annotations/instances_train.json')
 test_evaluator = dict(ann_file='{data}/annotations/instances_train.json')
 train_cfg = dict(max_iters=120, val_interval=120)
