@@ -154,7 +154,8 @@ def _weights_read(convs: Mapping) -> Iterator[set]:
 def _upsampled(
     features: Tensor, masks: Tensor, kernel_size: int, group_size: int = 1, scale_factor: int = 1
 ) -> Tensor:
-    return F.interpolate(features, scale_factor=scale_factor)
+    weight = masks.square().sum(1, keepdim=True)  # so that the masks get a gradient
+    return F.interpolate(features, scale_factor=scale_factor) * weight
 
 
 def _unmasked(

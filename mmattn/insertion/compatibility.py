@@ -161,9 +161,9 @@ class Host:
         """Return what comes out of backbone and neck."""
         return net.extract_feat(self.batch(net, False)['inputs'])
 
-    def loss(self, net: nn.Module) -> Tensor:
+    def loss(self, net: nn.Module, seed: int = 0) -> Tensor:
         """Run a training step without the optimizer's."""
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         MessageHub.get_current_instance().update_info('epoch', 0)  # TOOD reads it there
         net.train()
         if hasattr(net, 'set_epoch'):
@@ -275,9 +275,9 @@ def _check(host: Host, method: str) -> int:
     wish = dict(type=method, **_NARROW.get(method, {}))
     cfg = add_attention(host.cfg, wish, init='paper')
     idle: set | None = None
-    for seed in range(STARTS):  # all of a few hidden units may be off by chance
+    for seed in range(STARTS):  # a few hidden units, or a block (drop path), may be off by chance
         paper, missing = _attended(host, cfg, seed)
-        added, found = _train(host, paper, method, missing)
+        added, found = _train(host, paper, method, missing, seed)
         idle = found if idle is None else idle & found
         if not idle:
             break
@@ -329,7 +329,7 @@ def _predict(host: Host, net: nn.Module) -> None:
         _finite('prediction', found)
 
 
-def _train(host: Host, net: nn.Module, method: str, missing: list) -> tuple[int, set]:
+def _train(host: Host, net: nn.Module, method: str, missing: list, seed: int) -> tuple[int, set]:
     """Return the number of parameters added, and the parts that got only zeros as gradients."""
     plain = dict(host.net.named_parameters())
     names = {name for name in dict(net.named_parameters()) if name not in plain}
@@ -348,7 +348,7 @@ def _train(host: Host, net: nn.Module, method: str, missing: list) -> tuple[int,
     if 'loss' in host.faults:
         return sum(own[name].numel() for name in names), set()
     net.zero_grad()
-    host.loss(net)
+    host.loss(net, seed)
     trains = {name for name in names if own[name].requires_grad}
     without = sorted(name for name in trains if own[name].grad is None)
     if without:
@@ -528,13 +528,14 @@ with statistics of their own in every norm. Each pair is built and initialised, 
 two images of different size (one size for a classifier), predicts, is copied, pickled and loaded
 from its checkpoint.
 
-**yes** means: the loss and all gradients are finite; every new parameter is trainable and gets a
-gradient, and no gate or convolution only zeros (in each of {starts} starts, since hidden units may
-be off by chance; unless the plain convolution gets only zeros here as well, or starts at 0); the
-predictions are finite; a copy that went through pickle, was zeroed and loaded the checkpoint gives
-the same output; and with `init='identity'` and the weights of the plain network the output is the
-plain network's, within {tolerance:.0e} relative in float32, or that of its maps in float64 where a
-network makes rounding grow (deformable and switchable convolutions, proposals that change places).
+**yes** means: the loss and all gradients are finite; every new parameter is trainable and gets
+a gradient, and no gate or convolution only zeros (in each of {starts} starts, since hidden
+units or a whole block may be off by chance; unless the plain convolution gets only zeros here
+as well, or starts at 0); the predictions are finite; a copy that went through pickle, was
+zeroed and loaded the checkpoint gives the same output; and with `init='identity'` and the
+weights of the plain network the output is the plain network's, within {tolerance:.0e} relative
+in float32, or that of its maps in float64 where a network makes rounding grow (deformable and
+switchable convolutions, proposals that change places).
 
 Set right beforehand, in the plain network too: CARAFE's operators and guided anchoring's masked
 convolution, which mmcv has for CUDA alone, are others of the same output shape; TridentNet's

@@ -145,7 +145,7 @@ STOCK = (
     _mmdet('centernet/centernet-update_r50-caffe_fpn_ms-1x_coco'),
     _mmdet(
         'cornernet/cornernet_hourglass104_8xb6-210e-mstest_coco',
-        sizes=((128, 128), (96, 128)),
+        sizes=((256, 256), (192, 256)),
         model=dict(backbone=dict(feat_channel=64)),
     ),
     _mmdet('yolo/yolov3_d53_8xb8-320-273e_coco', 1, ((64, 96), (64, 64))),

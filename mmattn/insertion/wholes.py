@@ -202,7 +202,8 @@ def _taps(network: Network, wish: Wish) -> tuple[tuple, tuple]:
     traced = network.trace('backbone')
     ends = [stage.end for stage in stages_of(traced)]
     numbered = hasattr(traced.net, 'res_layers')
-    if None in ends or len(ends) < 2:  # Swin, PVT, HRNet
+    sizes = {traced.shapes[end][1:] for end in ends if end}
+    if None in ends or len(sizes) < 2:  # Swin, PVT, HRNet; the stacks of an Hourglass
         ends, numbered = stage_names(traced.net) if traced.gives_maps else [], True
     if len(ends) < 2:
         kind = network.kind('backbone').__name__
