@@ -219,8 +219,9 @@ def _replace(network: Network, where: str, wish: Wish, net: nn.Module, names: It
 
 
 def _besides(network: Network, where: str, wish: Wish, some: bool) -> str:
-    if where != 'backbone':
-        return can_stand(network, where)
+    others = can_stand(network, where)
+    if where != 'backbone' or others.startswith('nothing'):
+        return others
     return 'gates and AWConv2d' if some and wish.kind != 'AWConv2d' else 'gates'
 
 

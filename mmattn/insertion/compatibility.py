@@ -516,7 +516,8 @@ _GATES = tuple(method.name for method in METHODS if method.kind == 'gate')
 _INTRO = """# Which method works in which network
 
 Every method at its natural place (`mmattn.add_attention`) in {configs} stock configs of mmdet and
-mmpretrain of different families: {cells} pairs, of which {works}. The page is written by
+mmpretrain of different families: {cells} pairs, of which {works}.
+The page is written by
 
 ```
 python tools/analysis_tools/compatibility.py
@@ -629,4 +630,6 @@ def _cell(cell: Cell | None, reasons: dict) -> str:
 
 
 def _number(note: str, reasons: dict) -> int:
+    note = re.sub(r'^\w+ cannot', 'It cannot', note)
+    note = re.sub(r'(the (?:backbone|neck|head)) [A-Z]\w+', r'\1', note)
     return reasons.setdefault(note, len(reasons) + 1)

@@ -11,7 +11,7 @@ from mmattn.backbones._insert import AddedParts
 from mmattn.insertion.attends import make_attend
 from mmattn.insertion.networks import Network, is_attend, plain_type, stages_of
 from mmattn.insertion.resnets import FAMILY, from_mmpretrain
-from mmattn.insertion.wish import Wish, exchange, need_part
+from mmattn.insertion.wish import Wish, can_stand, exchange, need_part
 
 __all__ = ['TWINS', 'add_learn_to_pay', 'add_ssia', 'add_twin', 'is_ssd', 'repair_ssd']
 
@@ -58,7 +58,7 @@ def add_twin(network: Network, wish: Wish) -> None:
         known = ', '.join(f'{theirs} ({ours})' for theirs, ours in TWINS.items())
         raise ValueError(
             f'{wish.name} cannot stand in the place of the backbone {kind.__name__}: TDAM has '
-            f'twins of {known}; every gate can stand in the backbone'
+            f'twins of {known}; what can stand in it: {can_stand(network, "backbone")}'
         )
     number = len(stages_of(network.trace('backbone'))) if wish.stages is not None else 0
     host = _host_config(part)
@@ -120,8 +120,8 @@ def add_learn_to_pay(network: Network, wish: Wish) -> None:
     if kind != 'LinearClsHead':
         why = 'it is one already' if kind == 'LearnToPayHead' else 'it replaces a LinearClsHead'
         raise ValueError(
-            f'LearnToPayHead cannot stand in the place of the head {kind}: {why}; LearnToPayGate '
-            'can stand in the backbone'
+            f'LearnToPayHead cannot stand in the place of the head {kind}: {why}; what can stand '
+            f'in the backbone: {can_stand(network, "backbone")}'
         )
     ends = _ends_of_stages(network)
     chosen = ends[-3:]
