@@ -41,7 +41,7 @@ from mmattn.localization.boxes import RULES, get_rule
 from mmattn.localization.cam import METHODS
 from mmattn.localization.classifiers import Classifier, count_classes, load_classifier
 from mmattn.localization.localizer import Settings
-from mmattn.localization.results import RunInfo
+from mmattn.localization.results import RunInfo, RunPlan
 from mmattn.localization.steps import evaluate_steps, steps_table
 from mmattn.localization.structures import AnnotationSet
 
@@ -346,14 +346,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = shlex.join([*start, 'tools/localize.py', *(argv or sys.argv[1:])])
         weights = args.model[1] if len(args.model) > 1 else None
         info = RunInfo(args.annotations or '', weights, args.fuse, command, args.compare)
-        run = (settings, work_dir, device, args.workers, args.resume, info)
+        plan = RunPlan(settings, work_dir, device, args.workers, args.resume, info)
         if args.annotations is None:
             paths = find_images(args.images)
-            summary = annotate(classifier, paths, *run, args.label, args.overlays)
+            summary = annotate(classifier, paths, plan, args.label, args.overlays)
         else:
             annotations = read_annotations(args, classifier, classes, work_dir)
             score = partial(evaluate_steps, steps) if steps else partial(evaluate, classifier)
-            summary = score(annotations, *run)
+            summary = score(annotations, plan)
     except Exception as error:
         return end_run('localize', error, code=2)
     except KeyboardInterrupt:

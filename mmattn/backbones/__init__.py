@@ -3,7 +3,7 @@
 Each needs mmdet or mmpretrain; the names of a host that is absent or broken say so when used.
 """
 
-from mmattn.core.hosts import require_host
+from mmattn.core.hosts import explain_missing, require_host
 
 _problems = {}
 
@@ -56,8 +56,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str):
-    host = _HOSTS.get(name)
-    if host in _problems:
-        raise ImportError(f'{name} needs {host}: {_problems[host]}') from _problems[host]
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+__getattr__ = explain_missing(__name__, _HOSTS, _problems)

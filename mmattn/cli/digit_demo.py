@@ -24,7 +24,7 @@ from mmattn.localization.api import evaluate
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.classifiers import load_classifier
 from mmattn.localization.localizer import Settings
-from mmattn.localization.results import RunInfo
+from mmattn.localization.results import RunInfo, RunPlan
 
 __all__ = ['DigitClassifier', 'classifier', 'localize_digits', 'train']
 
@@ -182,4 +182,4 @@ def _localize(work: Path, data: Path) -> dict[str, Any]:
     network = load_classifier(MODEL, checkpoint)
     annotations = load_annotations(truth, data / 'val', num_classes=len(CLASSES), classes=CLASSES)
     settings = Settings(cam=CAM, rule=get_rule(RULE))
-    return evaluate(network, annotations, settings, out, workers=0, info=info)
+    return evaluate(network, annotations, RunPlan(settings, out, workers=0, info=info))

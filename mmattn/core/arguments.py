@@ -22,7 +22,7 @@ import numpy as np
 
 from mmattn.core.names import did_you_mean
 
-__all__ = ['argument_names', 'check_arguments', 'check_call', 'checked']
+__all__ = ['check_arguments', 'check_call', 'checked']
 
 _Test = Callable[[object], bool]
 _PLAIN: dict[type, tuple[_Test, str, str]] = {
@@ -156,12 +156,6 @@ def checked(function: Callable) -> Callable:
             return function(*args, **kwargs)
 
     return call
-
-
-def argument_names(built_by: type | Callable) -> set[str]:
-    """Every name that a constructor (or function) takes, what it hands on included."""
-    known = _signature if isinstance(built_by, type) else _signature_of
-    return set(known(built_by).kinds)
 
 
 def _takes_nothing(self: object) -> None:

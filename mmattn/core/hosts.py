@@ -4,9 +4,11 @@ import importlib
 import importlib.metadata
 import importlib.util
 import re
+from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import NoReturn
 
-__all__ = ['host_problem', 'require_host']
+__all__ = ['explain_missing', 'host_problem', 'require_host']
 
 # import name -> (distributions that provide it, oldest version that works, what it needs itself)
 _HOSTS = {
@@ -80,3 +82,23 @@ def require_host(name: str) -> ModuleType:
             f'{name} is installed but does not import ({error}); '
             'install one matching set in a fresh environment: pip install "mmattn[onedl]".'
         ) from error
+
+
+def explain_missing(
+    module: str, hosts: Mapping[str, str], problems: Mapping[str, ImportError]
+) -> Callable[[str], NoReturn]:
+    """Return a module's ``__getattr__``, which says why a name is not there.
+
+    Args:
+        module: name of the module.
+        hosts: the host that each of its names needs.
+        problems: why a host cannot be used.
+    """
+
+    def __getattr__(name: str) -> NoReturn:
+        host = hosts.get(name)
+        if host in problems:
+            raise ImportError(f'{name} needs {host}: {problems[host]}') from problems[host]
+        raise AttributeError(f'module {module!r} has no attribute {name!r}')
+
+    return __getattr__

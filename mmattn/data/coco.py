@@ -2,7 +2,7 @@
 
 from codecs import BOM_UTF8
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from mmattn.data.entries import Entry, Source
 from mmattn.data.fields import COCO, LOCALIZATION, EntryReader, Fault
 from mmattn.data.values import show
 
-__all__ = ['Coco', 'coco_entries', 'read_coco']
+__all__ = ['Coco', 'as_coco_boxes', 'coco_entries', 'read_coco']
 
 
 @dataclass(frozen=True)
@@ -170,3 +170,29 @@ def coco_entries(path: str) -> Source:
 
 def _get(entry: Any, name: str) -> Any:
     return entry.get(name) if isinstance(entry, Mapping) else None
+
+
+def as_coco_boxes(instances: Iterable[tuple[int, Mapping]]) -> list[dict]:
+    """Write the boxes of an mmdet data set as annotations of COCO's layout.
+
+    Args:
+        instances: ``(id of the image, instance)``, an instance with ``bbox`` (its corners),
+            ``bbox_label`` and perhaps ``ignore_flag``.
+
+    Returns:
+        One annotation an instance, with ids from 1; labels are the category ids.
+    """
+    found = []
+    for number, (image_id, one) in enumerate(instances, 1):
+        x1, y1, x2, y2 = (float(edge) for edge in one['bbox'])
+        found.append(
+            dict(
+                id=number,
+                image_id=image_id,
+                category_id=int(one['bbox_label']),
+                bbox=[x1, y1, x2 - x1, y2 - y1],
+                area=(x2 - x1) * (y2 - y1),
+                iscrowd=int(one.get('ignore_flag', 0)),
+            )
+        )
+    return found

@@ -8,6 +8,7 @@ from mmengine.fileio import get_local_path
 from mmengine.logging import MMLogger, print_log
 
 from mmattn.core.hosts import require_host
+from mmattn.data.coco import as_coco_boxes
 from mmattn.evaluation import coco
 from mmattn.registry import METRICS
 
@@ -129,22 +130,11 @@ class CocoMetric(_MMDetCocoMetric):
 
     def _collect_truth(self, truths: Sequence[dict]) -> dict:
         """Return the data set's own boxes in COCO's layout, as mmdet writes them."""
-        annotations = []
-        for truth in truths:
-            number = self._numbers[truth['img_id']]
-            for one in truth['anns']:
-                x1, y1, x2, y2 = (float(edge) for edge in one['bbox'])
-                annotation = dict(
-                    id=len(annotations) + 1,
-                    image_id=number,
-                    category_id=int(one['bbox_label']),
-                    bbox=[x1, y1, x2 - x1, y2 - y1],
-                    area=(x2 - x1) * (y2 - y1),
-                    iscrowd=int(one.get('ignore_flag', 0)),
-                )
-                if one.get('mask'):
-                    annotation['segmentation'] = one['mask']
-                annotations.append(annotation)
+        instances = [(self._numbers[t['img_id']], one) for t in truths for one in t['anns']]
+        annotations = as_coco_boxes(instances)
+        for annotation, (_, one) in zip(annotations, instances):
+            if one.get('mask'):
+                annotation['segmentation'] = one['mask']
         return dict(
             images=[
                 dict(

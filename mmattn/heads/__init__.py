@@ -1,6 +1,6 @@
 """Heads: classifiers that read several depths (mmpretrain), and SSD's repaired one (mmdet)."""
 
-from mmattn.core.hosts import require_host
+from mmattn.core.hosts import explain_missing, require_host
 
 _HOSTS = {
     'LearnToPayHead': 'mmpretrain',
@@ -29,8 +29,4 @@ else:
 __all__ = ['LearnToPayHead', 'ReportHead', 'SSDHead', 'WSDANHead']
 
 
-def __getattr__(name: str):
-    host = _HOSTS.get(name)
-    if host in _problems:
-        raise ImportError(f'{name} needs {host}: {_problems[host]}') from _problems[host]
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+__getattr__ = explain_missing(__name__, _HOSTS, _problems)

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmattn.core.text import write_text
 from mmattn.data.sizes import first_size
 from mmattn.localization.api import how_made
@@ -19,10 +17,10 @@ from mmattn.localization.cards import make_cards
 from mmattn.localization.class_names import class_name, in_words
 from mmattn.localization.classifiers import Classifier, count_classes
 from mmattn.localization.drawing import draw, explain
-from mmattn.localization.localizer import Localizer, Settings
+from mmattn.localization.localizer import Localizer
 from mmattn.localization.predict import label_images
 from mmattn.localization.report import write_report
-from mmattn.localization.results import LOG_NAME, RunInfo, read_log
+from mmattn.localization.results import LOG_NAME, RunPlan, read_log
 from mmattn.localization.run import write_results
 from mmattn.localization.structures import AnnotatedImage, ImageResult
 from mmattn.localization.tables import write_box_csv
@@ -35,27 +33,17 @@ BOXES_JSON, OVERLAYS = 'boxes.json', 'overlays'
 def annotate(
     classifier: Classifier,
     paths: Sequence[Path],
-    settings: Settings,
-    work_dir: str | Path,
-    device: torch.device | str = 'cpu',
-    workers: int = 2,
-    resume: bool = False,
-    info: RunInfo | None = None,
+    plan: RunPlan,
     label: int | None = None,
     overlays: int | None = None,
 ) -> dict[str, Any] | None:
-    """Find the boxes of images without annotations and write all output into ``work_dir``.
+    """Find the boxes of images without annotations and write all output into the plan's folder.
 
     Args:
         classifier: The network with its preprocessing.
         paths: Image files, each once.
-        settings: What decides maps and boxes.
-        work_dir: Gets ``boxes.json`` (COCO's format), ``boxes.csv``, ``overlays/``,
-            ``per_image.jsonl``, ``summary.json`` and ``report.html``.
-        device: Where the network runs.
-        workers: Processes that decode images.
-        resume: Continue what ``work_dir`` has.
-        info: What the user named: weights, command.
+        plan: How and where. Its folder gets ``boxes.json`` (COCO's format), ``boxes.csv``,
+            ``overlays/``, ``per_image.jsonl``, ``summary.json`` and ``report.html``.
         label: Class to find the boxes of, or None for the best class of each image.
         overlays: Drawings to make, of the first images; None for all.
 
@@ -65,15 +53,15 @@ def annotate(
     Raises:
         ValueError: No such class; see :func:`~mmattn.localization.run.write_results`.
     """
+    settings = replace(plan.settings, sweep_step=0)  # there is nothing to hit
+    work_dir, device = Path(plan.work_dir), plan.device
     classifier.model.to(device)
     num_classes = count_classes(classifier, device, first_size(paths))
     images = _by_relative_name(label_images(paths, label, num_classes))
-    settings = replace(settings, sweep_step=0)  # there is nothing to hit
-    found = write_results(classifier, images, settings, work_dir, device, workers, resume, info)
+    found = write_results(classifier, images, replace(plan, settings=settings))
     if found is None:
         return None
     metrics, info = found
-    work_dir = Path(work_dir)
     names = in_words(classifier.classes, num_classes)
     results = [result for _, result in read_log(work_dir / LOG_NAME)]
     write_text(work_dir / BOXES_JSON, json.dumps(as_coco(results, names, num_classes)) + '\n')

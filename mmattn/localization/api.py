@@ -21,7 +21,7 @@ from mmattn.localization.drawing import draw, explain
 from mmattn.localization.localizer import Localizer, Settings
 from mmattn.localization.pairing import check_other, compare_runs, compared_table
 from mmattn.localization.report import write_curves_png, write_report, write_summary
-from mmattn.localization.results import LOG_NAME, RunInfo, read_log
+from mmattn.localization.results import LOG_NAME, RunInfo, RunPlan, read_log
 from mmattn.localization.run import write_results
 from mmattn.localization.structures import AnnotatedImage, AnnotationSet
 from mmattn.localization.sweep import iou_matrix
@@ -35,25 +35,16 @@ SHOWN = ('top1_loc', 'top5_loc', 'gt_known', 'max_box_acc', 'max_box_acc_v2')
 def evaluate(
     classifier: Classifier,
     annotations: AnnotationSet,
-    settings: Settings,
-    work_dir: str | Path,
-    device: torch.device | str = 'cpu',
-    workers: int = 2,
-    resume: bool = False,
-    info: RunInfo | None = None,
+    plan: RunPlan,
 ) -> dict[str, Any] | None:
-    """Score a classifier's boxes and writes all output into ``work_dir``.
+    """Score a classifier's boxes and write all output into the plan's folder.
 
     Args:
         classifier: The network with its preprocessing.
         annotations: The images and their true boxes.
-        settings: What decides the metrics.
-        work_dir: Gets ``summary.json``, ``per_image.jsonl``, ``curves.json``, ``curves.png`` and
-            ``report.html``, and the tables ``per_image.csv`` and ``per_class.csv``.
-        device: Where the network runs.
-        workers: Processes that decode images.
-        resume: Continue what ``work_dir`` has.
-        info: What the user named: annotations, weights, command.
+        plan: How and where. Its folder gets ``summary.json``, ``per_image.jsonl``,
+            ``curves.json``, ``curves.png`` and ``report.html``, and the tables ``per_image.csv``
+            and ``per_class.csv``.
 
     Returns:
         The summary in the first process, None in the others.
@@ -61,13 +52,14 @@ def evaluate(
     Raises:
         ValueError: See :func:`check_labels` and :func:`~mmattn.localization.run.write_results`.
     """
-    if info is not None and info.compare is not None:
-        check_other(info.compare)
+    if plan.info.compare is not None:
+        check_other(plan.info.compare)
+    settings, work_dir, device = plan.settings, plan.work_dir, plan.device
     classifier.model.to(device)
     images = annotations.images
     num_classes = count_classes(classifier, device, first_size(i.path for i in images))
     check_labels(annotations, num_classes)
-    found = write_results(classifier, images, settings, work_dir, device, workers, resume, info)
+    found = write_results(classifier, images, plan)
     if found is None:
         return None
     metrics, info = found

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmattn.localization.localizer import Settings
 from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.structures import ImageResult
@@ -20,6 +22,7 @@ __all__ = [
     'LOG_NAME',
     'ResultLog',
     'RunInfo',
+    'RunPlan',
     'collect',
     'done_keys',
     'log_files',
@@ -59,6 +62,27 @@ class RunInfo:
     hits: tuple[ImageResult, ...] = ()
     misses: tuple[ImageResult, ...] = ()
     failures: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How and where the boxes of many images are made.
+
+    Args:
+        settings: What decides maps, boxes and metrics.
+        work_dir: Folder for the results.
+        device: Where the network runs.
+        workers: Processes that decode images; 0 decodes in this one.
+        resume: Continue what ``work_dir`` has.
+        info: What the user named: annotations, weights, command. A resumed run must name the same.
+    """
+
+    settings: Settings
+    work_dir: str | Path
+    device: torch.device | str = 'cpu'
+    workers: int = 2
+    resume: bool = False
+    info: RunInfo = RunInfo()
 
 
 class ResultLog:

@@ -19,10 +19,10 @@ from torch.utils.data import DataLoader
 from mmattn.data.sizes import first_size
 from mmattn.localization.classifiers import Classifier
 from mmattn.localization.images import ImageDataset, collate
-from mmattn.localization.localizer import Localizer, Settings
+from mmattn.localization.localizer import Localizer
 from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.progress import show_progress
-from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, collect, done_keys
+from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, RunPlan, collect, done_keys
 from mmattn.localization.structures import AnnotatedImage, ImageResult
 from mmattn.localization.work_dir import open_work_dir, run_identity
 
@@ -51,27 +51,17 @@ def settle(classifier: Classifier, images: Sequence[AnnotatedImage]) -> Classifi
 def write_results(
     classifier: Classifier,
     images: Sequence[AnnotatedImage],
-    settings: Settings,
-    work_dir: str | Path,
-    device: torch.device | str = 'cpu',
-    workers: int = 2,
-    resume: bool = False,
-    info: RunInfo | None = None,
+    plan: RunPlan,
 ) -> tuple[LocalizationMetrics, RunInfo] | None:
     """Evaluate all images and write ``per_image.jsonl``; safe to kill and to start again.
 
     Args:
         classifier: The network with its preprocessing.
         images: Annotated images.
-        settings: What decides the metrics.
-        work_dir: Folder for the results.
-        device: Where the network runs.
-        workers: Processes that decode images; 0 decodes in this one.
-        resume: Keep the results that the folder already has.
-        info: What the user named; a resumed run must name the same.
+        plan: How and where.
 
     Returns:
-        The metrics, and ``info`` with what is known when the run ends, in the first process;
+        The metrics, and ``plan.info`` with what is known when the run ends, in the first process;
         None in the others.
 
     Raises:
@@ -81,20 +71,19 @@ def write_results(
     if not images:
         raise ValueError('there is no image to evaluate')
     classifier = settle(classifier, images)
-    info = info or RunInfo()
+    settings, info, work_dir = plan.settings, plan.info, Path(plan.work_dir)
     rank, world = get_dist_info()
-    work_dir = Path(work_dir)
     if rank == 0:
         print_log(f'input: {classifier.preprocess}', 'current')
         named = dict(annotations=info.annotations, weights=info.weights, fused=info.fused)
         identity = run_identity(classifier, images, settings, named)
-        open_work_dir(work_dir, identity, resume)
+        open_work_dir(work_dir, identity, plan.resume)
     barrier()
-    done = done_keys(work_dir) if resume else set()
+    done = done_keys(work_dir) if plan.resume else set()
     batches = fix_batches(len(images), settings.batch_size)[rank::world]
     todo = [b for b in batches if any(images[i].key not in done for i in b)]
     own_log = work_dir / (LOG_NAME if world == 1 else f'per_image.rank{rank}.jsonl')
-    with Localizer(classifier, settings, device) as localizer:
+    with Localizer(classifier, settings, plan.device) as localizer:
         prepare(localizer, images)
         names = tuple(localizer.maps.names)
         closed_form = localizer.maps.analytic
@@ -104,7 +93,7 @@ def write_results(
         judged = any(image.boxes_xyxy for image in images[:1])
         total = sum(len(batch) for batch in todo)
         with show_progress(total, settings, judged) as progress, ResultLog(own_log) as log:
-            for results in find_boxes(localizer, images, todo, workers):
+            for results in find_boxes(localizer, images, todo, plan.workers):
                 log.append(results)  # an image that is there already: its first line counts
                 progress.update(results)
     barrier()

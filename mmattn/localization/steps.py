@@ -11,13 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmattn.localization.api import evaluate
 from mmattn.localization.classifiers import Classifier
-from mmattn.localization.localizer import Settings
 from mmattn.localization.metrics import COUNTED, judge
-from mmattn.localization.results import LOG_NAME, RunInfo, read_log
+from mmattn.localization.results import LOG_NAME, RunPlan, read_log
 from mmattn.localization.structures import AnnotationSet, ImageResult
 from mmattn.localization.sweep import iou_matrix
 
@@ -29,23 +26,16 @@ SHOWN = ('top1_cls', 'top5_cls', 'top1_loc', 'gt_known', 'max_box_acc')
 def evaluate_steps(
     classifiers: Sequence[Classifier],
     annotations: AnnotationSet,
-    settings: Settings,
-    work_dir: str | Path,
-    device: torch.device | str = 'cpu',
-    workers: int = 2,
-    resume: bool = False,
-    info: RunInfo | None = None,
+    plan: RunPlan,
 ) -> dict[str, Any] | None:
     """Evaluate every step, then the most confident one, then all by the rule of TDAM's authors.
 
     Args:
         classifiers: One for each step.
-        settings: What decides the metrics. The maps and boxes of the five best classes are
-            always made: the rule needs the best one's.
-        work_dir: Gets what :func:`~mmattn.localization.api.evaluate` writes for step k in
-            ``step_k``, and ``steps.json``.
-        annotations, device, workers, resume, info: See
-            :func:`~mmattn.localization.api.evaluate`.
+        annotations: The images and their true boxes.
+        plan: How and where. Its folder gets what :func:`~mmattn.localization.api.evaluate` writes
+            for step k in ``step_k``, and ``steps.json``. The maps and boxes of the five best
+            classes are always made: the rule needs the best one's.
 
     Returns:
         ``{'steps': [summary, ...], 'confident': fractions, 'union': fractions, 'failed':
@@ -55,10 +45,11 @@ def evaluate_steps(
     Raises:
         ValueError: See :func:`~mmattn.localization.api.evaluate`.
     """
-    settings = replace(settings, maps='top5')
-    folders = [Path(work_dir) / f'step_{step}' for step in range(1, len(classifiers) + 1)]
+    settings = replace(plan.settings, maps='top5')
+    work_dir = Path(plan.work_dir)
+    folders = [work_dir / f'step_{step}' for step in range(1, len(classifiers) + 1)]
     summaries = [
-        evaluate(classifier, annotations, settings, folder, device, workers, resume, info)
+        evaluate(classifier, annotations, replace(plan, settings=settings, work_dir=folder))
         for classifier, folder in zip(classifiers, folders)
     ]
     if summaries[0] is None:
@@ -69,7 +60,7 @@ def evaluate_steps(
         union=union_of_steps(folders, settings.iou_thr),
         failed=summaries[0]['failed'],
     )
-    (Path(work_dir) / 'steps.json').write_text(json.dumps(found, indent=1) + '\n')
+    (work_dir / 'steps.json').write_text(json.dumps(found, indent=1) + '\n')
     return found
 
 

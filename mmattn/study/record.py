@@ -13,6 +13,8 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DATASETS, init_default_scope
 
+from mmattn.data.coco import as_coco_boxes
+
 __all__ = ['Outcome', 'Recorder', 'read_truth']
 
 _STEP = 1 / 16  # pixels; boxes are kept as whole numbers of it
@@ -175,13 +177,14 @@ def read_truth(cfg: Config) -> dict | None:
     classes = list(dataset.metainfo['classes'])
     numbers = {info['img_id']: number for number, info in enumerate(infos)}
     file = _annotation_file(cfg)
+    own = ((number, one) for number, info in enumerate(infos) for one in info['instances'])
     return dict(
         images=[
             dict(id=n, name=info['img_id'], width=info['width'], height=info['height'])
             for n, info in enumerate(infos)
         ],
         categories=[dict(id=n, name=name) for n, name in enumerate(classes)],
-        annotations=_from_file(file, classes, numbers) if file else _own(infos),
+        annotations=_from_file(file, classes, numbers) if file else as_coco_boxes(own),
     )
 
 
@@ -216,21 +219,3 @@ def _from_file(file: str, classes: list[str], numbers: Mapping) -> list[dict]:
         )
         for n, one in enumerate(kept, 1)
     ]
-
-
-def _own(infos: Sequence[Mapping]) -> list[dict]:
-    found = []
-    for number, info in enumerate(infos):
-        for one in info['instances']:
-            x1, y1, x2, y2 = (float(edge) for edge in one['bbox'])
-            found.append(
-                dict(
-                    id=len(found) + 1,
-                    image_id=number,
-                    category_id=int(one['bbox_label']),
-                    bbox=[x1, y1, x2 - x1, y2 - y1],
-                    area=(x2 - x1) * (y2 - y1),
-                    iscrowd=int(one.get('ignore_flag', 0)),
-                )
-            )
-    return found

@@ -15,7 +15,7 @@ from mmattn.localization.boxes import boxes_from_maps, get_rule
 from mmattn.localization.classifiers import load_classifier
 from mmattn.localization.drawing import explain
 from mmattn.localization.localizer import Localizer, Settings, best_iou
-from mmattn.localization.results import RunInfo
+from mmattn.localization.results import RunInfo, RunPlan
 from tests.localization.data import boxes_json
 
 pytestmark = pytest.mark.slow
@@ -35,10 +35,10 @@ def run(tmp_path_factory):
     found = load_annotations(boxes, images)
     classifier = replace(load_classifier(NET), classes=('dog', 'cat', 'red panda', 'hen'))
     settings = Settings(batch_size=4, iou_thr=0.5)
-    evaluate(classifier, found, settings, root / 'a', workers=0)
+    evaluate(classifier, found, RunPlan(settings, root / 'a', workers=0))
     settings = replace(settings, rule=get_rule('gradcam-0.35'))
     info = RunInfo(command='python tools/localize.py', compare=str(root / 'a'))
-    evaluate(classifier, found, settings, root / 'b', workers=0, info=info)
+    evaluate(classifier, found, RunPlan(settings, root / 'b', workers=0, info=info))
     return root / 'b/report.html', settings, found
 
 

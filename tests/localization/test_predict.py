@@ -17,6 +17,7 @@ from mmattn.localization.drawing import explain
 from mmattn.localization.images import Preprocess
 from mmattn.localization.localizer import Localizer, Settings
 from mmattn.localization.predict import predict
+from mmattn.localization.results import RunPlan
 from mmattn.localization.structures import AnnotatedImage
 from tests.localization.data import boxes_json, image
 from tests.localization.nets import gap_net, tiny
@@ -35,7 +36,8 @@ def test_with_annotations_it_gives_what_a_run_writes(tmp_path, maps):
     images, boxes = boxes_json(tmp_path)
     values = dict(batch_size=3, sweep_step=0.01, maps=maps, iou_thr=0.06)
     settings = Settings(rule=get_rule('cam-0.20'), **values)
-    summary = evaluate(small(), load_annotations(boxes, images), settings, tmp_path / 'run')
+    plan = RunPlan(settings, tmp_path / 'run')
+    summary = evaluate(small(), load_annotations(boxes, images), plan)
     lines = [json.loads(line) for line in (tmp_path / 'run/per_image.jsonl').open()]
     found = mmattn.localize(NET, images, boxes, rule='cam-0.20', **values)
     assert [item.path.name for item in found] == [line['key'] for line in lines]

@@ -10,6 +10,7 @@ from mmattn.localization.annotations import load_annotations
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.classifiers import load_classifier
 from mmattn.localization.localizer import Settings
+from mmattn.localization.results import RunPlan
 from mmattn.localization.run import write_results
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +42,7 @@ def one_thread():
 def test_reference_figures(tmp_path, parts, cam, rule, known, top1, top5):
     choice = Settings(cam=cam, rule=get_rule(rule), batch_size=8, sweep_step=0)
     classifier, annotations = parts
-    summary = write_results(classifier, annotations.images, choice, tmp_path, workers=0)[
+    summary = write_results(classifier, annotations.images, RunPlan(choice, tmp_path, workers=0))[
         0
     ].summary()
     assert summary['images'] == 23

@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from mmattn.localization.images import ImageDataset, collate
 from mmattn.localization.localizer import Localizer, Settings, best_iou
 from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.report import MEANING
-from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, merge_logs, read_log
+from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, RunPlan, merge_logs, read_log
 from mmattn.localization.run import fix_batches, write_results
 from mmattn.localization.structures import AnnotatedImage, Geometry, ImageResult
 from mmattn.localization.work_dir import fingerprint
@@ -45,7 +46,9 @@ def classifier():
 
 def start(found, work_dir, resume=False, **options):
     settings = Settings(**dict(dict(batch_size=3, sweep_step=0.01), **options))
-    return write_results(classifier(), found.images, settings, work_dir, workers=0, resume=resume)
+    return write_results(
+        classifier(), found.images, RunPlan(settings, work_dir, workers=0, resume=resume)
+    )
 
 
 def text(work_dir):
@@ -214,20 +217,20 @@ def test_broken_images_are_counted_and_the_run_goes_on(tmp_path, found):
 
 def test_worker_processes_give_the_same(tmp_path, found):
     settings = Settings(batch_size=3)
-    write_results(classifier(), found.images, settings, tmp_path / 'a', workers=0)
-    write_results(classifier(), found.images, settings, tmp_path / 'b', workers=2)
+    write_results(classifier(), found.images, RunPlan(settings, tmp_path / 'a', workers=0))
+    write_results(classifier(), found.images, RunPlan(settings, tmp_path / 'b', workers=2))
     assert text(tmp_path / 'a') == text(tmp_path / 'b')
 
 
 def test_other_weights_are_not_resumed(tmp_path, found):
     settings, net = Settings(batch_size=3, sweep_step=0), classifier()
-    write_results(net, found.images, settings, tmp_path / 'a', workers=0)
-    write_results(net, found.images, settings, tmp_path / 'a', workers=0, resume=True)
+    write_results(net, found.images, RunPlan(settings, tmp_path / 'a', workers=0))
+    write_results(net, found.images, RunPlan(settings, tmp_path / 'a', workers=0, resume=True))
     kept = (tmp_path / 'a/run.json').read_text()
     with torch.no_grad():
         net.model[-1].bias[0] += 1e-6  # another checkpoint of the same name
     with pytest.raises(ValueError, match=r'cannot resume .* settings differ \(weights_hash was'):
-        write_results(net, found.images, settings, tmp_path / 'a', workers=0, resume=True)
+        write_results(net, found.images, RunPlan(settings, tmp_path / 'a', workers=0, resume=True))
     assert (tmp_path / 'a/run.json').read_text() == kept
 
 
@@ -280,7 +283,7 @@ def test_work_dirs_that_cannot_be_used(tmp_path, found):
     with pytest.raises(ValueError, match='work dir .*file cannot be written'):
         start(found, tmp_path / 'file')
     with pytest.raises(ValueError, match='no image to evaluate'):
-        write_results(classifier(), (), Settings(), tmp_path / 'c')
+        write_results(classifier(), (), RunPlan(Settings(), tmp_path / 'c'))
 
 
 @pytest.mark.parametrize(
@@ -334,8 +337,9 @@ def test_all_output(tmp_path, found):
     broken.write_bytes(b'nothing')
     info = RunInfo('boxes.json', command='python tools/localize.py <x>')
     settings = Settings(batch_size=4)
-    summary = evaluate(classifier(), found, settings, tmp_path / 'a', workers=0, info=info)
-    again = evaluate(classifier(), found, settings, tmp_path / 'a', 'cpu', 0, True, info)
+    plan = RunPlan(settings, tmp_path / 'a', workers=0, info=info)
+    summary = evaluate(classifier(), found, plan)
+    again = evaluate(classifier(), found, replace(plan, resume=True))
     assert summary == again
     assert json.loads((tmp_path / 'a/summary.json').read_text()) == json.loads(json.dumps(summary))
     for key in MEANING:
@@ -401,7 +405,8 @@ def test_two_processes(tmp_path):
     done = dist_localize(tmp_path, images, boxes, tmp_path / 'two')
     assert done.returncode == 0, done.stderr
     found = load_annotations(boxes, images)
-    write_results(classifier(), found.images, Settings(batch_size=2), tmp_path / 'one', workers=0)
+    plan = RunPlan(Settings(batch_size=2), tmp_path / 'one', workers=0)
+    write_results(classifier(), found.images, plan)
     assert text(tmp_path / 'two') == text(tmp_path / 'one')
     assert done.stdout.count('report: ') == 1
     page = (tmp_path / 'two/report.html').read_text()
