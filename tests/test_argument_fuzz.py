@@ -99,6 +99,8 @@ OTHERS = {
         'DATASETS',
         dict(dataset=dict(type='TenNumbers'), lengths=[6, 4], part=0),
     ),
+    'ImageNetV2': ('DATASETS', dict(data_root='data', lazy_init=True)),
+    'ImageNetSubset': ('DATASETS', dict(number=100, data_root='data', lazy_init=True)),
 }
 VALID |= {name: options for name, (_, options) in OTHERS.items()}
 
@@ -185,6 +187,17 @@ ALLOWED = {
     'scheme': {STR, MIXED, *LIST},
     'device': {STR, NONE, INT},
     'dataset': {DICT},
+    'number': {INT},
+    'max_refetch': {INT},
+    **dict.fromkeys(['data_root', 'split'], {STR}),
+    'data_prefix': {STR, DICT},
+    **dict.fromkeys(['metainfo', 'filter_cfg'], {DICT, NONE}),
+    'classes': {STR, STRS, NONE},
+    'extensions': {STRS},
+    'indices': {INT, INTS, NONE},
+    'pipeline': {*LIST},
+    **dict.fromkeys(['lazy_init', 'multi_label', 'serialize_data', 'test_mode'], {BOOL}),
+    'with_label': {*POOL},  # mmpretrain has no annotation, any value counts as true or false
     **dict.fromkeys(['lengths', 'proposal_nums'], {INTS}),
     **dict.fromkeys(['part', 'seed'], {INT}),
     **dict.fromkeys(['ann_file', 'engine', 'outfile_prefix', 'prefix', 'file'], {STR, NONE}),
@@ -228,6 +241,7 @@ MORE = {  # where a name means something else in one class
     ('SSIA', 'data_preprocessor'): {DICT, NONE, MIXED},
     ('FcaNet', 'size'): {INT, NONE},
     ('StepAccuracy', 'topk'): {INTS},
+    **{(name, 'ann_file'): {STR} for name in ('ImageNetV2', 'ImageNetSubset')},
 }
 
 
@@ -281,6 +295,9 @@ def mutate(rng, name):
     return options, reason
 
 
+_KINDS = (ValueError, TypeError, KeyError, ImportError, FileNotFoundError)
+
+
 def is_ours(error):
     """Whether a sentence of ours is the error, or what the registry repeats."""
     chain = []
@@ -293,7 +310,7 @@ def is_ours(error):
             continue
         last = frames[-1]
         if last.filename.startswith(PACKAGE) and (last.line or '').startswith('raise'):
-            return isinstance(link, (ValueError, TypeError, KeyError, ImportError))
+            return isinstance(link, _KINDS)
     return False
 
 

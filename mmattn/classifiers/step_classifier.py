@@ -50,7 +50,7 @@ class StepClassifier(ImageClassifier):
 
     Raises:
         ValueError: unknown ``rule``, or a backbone without top-down blocks.
-        TypeError: ``'union'`` with a head that has no ``fc``.
+        TypeError: no head, or ``'union'`` with one that has no ``fc``.
     """
 
     def __init__(self, *args, rule: str = 'confident', **kwargs) -> None:
@@ -58,6 +58,10 @@ class StepClassifier(ImageClassifier):
             raise ValueError(f'rule must be one of {RULES}, got {rule!r}')
         super().__init__(*args, **kwargs)
         self.rule = rule
+        if self.head is None:
+            raise TypeError(
+                'head must be a dict, the classifier whose scores are compared, got None'
+            )
         if count_steps(self) < 2:
             raise ValueError(
                 'backbone must have top-down blocks of 2 steps or more (mmattn.TDResNet, '

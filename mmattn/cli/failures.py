@@ -24,7 +24,11 @@ _PACKAGE = Path(__file__).parents[1]
 _OURS = (_PACKAGE, _PACKAGE.parent / 'tools', _PACKAGE.parent / 'benchmarks')
 # Raised by us as well, but for developers
 _BUGS = (AssertionError, AttributeError, NotImplementedError, StopIteration)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = {
+    errno.ENOSPC: 'the disk is full',
+    errno.EDQUOT: 'the quota on this disk is full',
+    errno.EFBIG: 'the file would be larger than the system allows',
+}
 
 
 def end_run(
@@ -127,7 +131,7 @@ def _full_disk(error: BaseException, cfg: Config | None) -> str | None:
     newest = newest_checkpoint(work_dir, say=False) if work_dir else None
     then = f'; then --resume continues from {newest}' if newest else ''
     return (
-        f'{link.strerror}: {link.filename or place} cannot be written ({free:.0f} MB are free '
+        f'{_FULL[link.errno]}: {link.filename or place} cannot be written ({free:.0f} MB are free '
         f'there); make room{then}'
     )
 

@@ -61,8 +61,9 @@ _HOST_NAMES: dict[str, Any] = {
 _HERE = str(Path(__file__).parents[1])
 _OF_HOSTS = (
     *(TypeError, ValueError, LookupError, ArithmeticError, AttributeError),
-    *(AssertionError, RuntimeError),
+    *(AssertionError, RuntimeError, FileNotFoundError),
 )
+_KEPT = (TypeError, ValueError, KeyError, FileNotFoundError)  # told again as what they are
 _TWICE = re.compile(r"got multiple values for (?:keyword )?argument '(\w+)'")
 _SIMPLE = (bool, int, float, str, bytes, list, tuple, types.NoneType)
 _LISTS = (list, tuple, Sequence, collections.abc.Iterable)
@@ -101,9 +102,10 @@ def check_arguments(cls: type) -> type:
     """Make a class check the names and types of its constructor's arguments.
 
     The constructor's own annotations say what is allowed; a parameter without one, or with one
-    that is not understood, takes anything. Options that it hands on as ``**kwargs`` are those of
-    the next class in line, whose annotations count likewise. What a framework says of a value that
-    it does not like, often no more than an ``assert``, is told with the name of the class.
+    that is not understood, takes anything. Options that it hands on as ``**kwargs`` (and
+    ``*args``) are those of the next class in line, whose annotations count likewise. What a
+    framework says of a value that it does not like, often no more than an ``assert``, is told with
+    the name of the class.
 
     Args:
         cls: changed in place, once.
@@ -193,7 +195,7 @@ class _Signature:
 
     def check(self, owner: str, args: tuple, kwargs: Mapping[str, object]) -> None:
         """Raise a TypeError with a sentence if these arguments are not allowed."""
-        if len(args) > len(self.positional):
+        if self.closed and len(args) > len(self.positional):
             raise TypeError(
                 f'{owner} takes at most {len(self.positional)} arguments by place '
                 f'({", ".join(self.positional)}), got {len(args)}'
@@ -218,12 +220,12 @@ class _Signature:
 
 @functools.cache
 def _signature(cls: type) -> _Signature:
-    """Of a constructor and of those that its ``**kwargs`` go to."""
+    """Of a constructor and of those that its ``*args`` and ``**kwargs`` go to."""
     positional: list[str] = []
     required: list[str] = []
     kinds: dict[str, _Kind] = {}
-    closed = False
-    for number, owner in enumerate(c for c in cls.__mro__ if '__init__' in c.__dict__):
+    closed, as_it_is = False, True  # as_it_is: called as the class is, by place too
+    for owner in (c for c in cls.__mro__ if '__init__' in c.__dict__):
         init = owner.__dict__['__init__']
         parameters = list(inspect.signature(init).parameters.values())[1:]
         hints = _hints(init)
@@ -236,15 +238,15 @@ def _signature(cls: type) -> _Signature:
                 kinds[p.name] = _or_built(kinds[p.name])
             if p.default is None and not kinds[p.name].test(None):  # annotated as it was once done
                 kinds[p.name] = _any_of([kinds[p.name], _kind(None)])
-            if p.default is p.empty and number == 0:  # the class may give the others itself
+            if p.default is p.empty and as_it_is:  # else the class may give it itself
                 required.append(p.name)
-            if number == 0 and p.kind is not p.KEYWORD_ONLY:
+            if as_it_is and p.kind is not p.KEYWORD_ONLY:
                 positional.append(p.name)
-        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
-            return _Signature(tuple(positional), tuple(required), kinds, False)
+        any_place = any(p.kind is p.VAR_POSITIONAL for p in parameters)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            closed = owner is not object
+            closed = owner is not object and not any_place
             break
+        as_it_is = as_it_is and any_place
     return _Signature(tuple(positional), tuple(required), kinds, closed)
 
 
@@ -368,12 +370,13 @@ def _is_ours(error: BaseException | None) -> bool:
 
 def _retold(owner: str, error: Exception) -> Exception:
     """Return a framework's error as one sentence; an ``assert`` without words by its condition."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = next((f for f in reversed(frames) if 'site-packages' in f.filename), frames[-1])
     package = frame.filename.replace('\\', '/').rpartition('site-packages/')[2].split('/')[0]
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
     if isinstance(error, AssertionError) and not said:
         said = f'it demands {(frame.line or "").removeprefix("assert ").rstrip(", ")}'
-    kind = type(error) if isinstance(error, (TypeError, ValueError, KeyError)) else ValueError
+    kind = type(error) if isinstance(error, _KEPT) else ValueError
     try:
         return kind(f'{owner} cannot be built with these arguments ({package}: {said})')
     except Exception:  # an exception class with a constructor of its own

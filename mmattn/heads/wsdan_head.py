@@ -83,7 +83,7 @@ class WSDANHead(ClsHead):
         maps: int = 32,
         beta: float = 0.05,
         centre_weight: float = 1.0,
-        init_cfg: dict | list | None = [*_INIT],  # noqa: B006
+        init_cfg: dict | list[dict] | None = [*_INIT],  # noqa: B006
         **kwargs,
     ) -> None:
         for name, value in dict(

@@ -120,9 +120,12 @@ def check_labels(annotations: AnnotationSet, num_classes: int) -> None:
         ValueError: Another number of classes, or a label outside them.
     """
     if annotations.classes and len(annotations.classes) != num_classes:
+        first = ', '.join(map(str, annotations.classes[:3]))
+        more = ', ...' if len(annotations.classes) > 3 else ''
         raise ValueError(
-            f'the classifier has {num_classes} classes and the annotations '
-            f'{len(annotations.classes)}: they must be the same classes in the same order'
+            f'the classifier has {num_classes} classes and the annotations have labels for '
+            f'{len(annotations.classes)} ({first}{more}): they must be the same classes in the '
+            'same order'
         )
     for image in annotations.images:
         if not 0 <= image.label < num_classes:

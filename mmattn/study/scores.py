@@ -118,7 +118,7 @@ def _cached(run: Run, outcome: Outcome, truth: Mapping | None, cache: Path) -> d
     file = cache / run.label / f'seed_{run.seed}.npz'
     stamp = f'{run.outcome_file.stat().st_size} {run.outcome_file.stat().st_mtime_ns} {_TIMES}'
     if file.is_file():
-        with np.load(file) as content:
+        with np.load(file, allow_pickle=False) as content:
             if str(content['stamp']) == stamp:
                 names = [name for name in content.files if name != 'stamp']
                 return {**{n: (content[n][0], content[n][1:]) for n in names}, **own}

@@ -161,8 +161,9 @@ def test_the_metric_without_boxes_has_no_union():
             TypeError,
             'head must have one linear layer fc .*, got ClsHead',
         ),
+        (dict(head=None), TypeError, 'head must be a dict, .*, got None'),
     ],
-    ids=['rule', 'plain', 'head'],
+    ids=['rule', 'plain', 'head', 'no head'],
 )
 def test_bad_options(changes, error, match):
     with pytest.raises(error, match=match):

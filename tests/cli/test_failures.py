@@ -127,7 +127,7 @@ def test_a_full_disk_is_a_sentence_with_the_way_on(tmp_path, capfd):
     assert end_run('train', error, {'work_dir': str(tmp_path)}) == 1
     said = capfd.readouterr().err
     assert re.fullmatch(
-        r'train: No space left on device: \S+iter_4\.pth cannot be written \(\d+ MB are free '
+        r'train: the disk is full: \S+iter_4\.pth cannot be written \(\d+ MB are free '
         r'there\); make room; then --resume continues from \S+iter_2\.pth\n',
         said,
     )

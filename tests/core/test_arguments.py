@@ -110,6 +110,29 @@ def test_what_is_handed_on_is_checked_by_the_class_that_takes_it():
     assert Ours(norm_cfg=nn.ReLU()).depth == 18  # frameworks take parts that are built as well
 
 
+def test_what_is_handed_on_by_place_too_is_that_of_the_class_that_takes_it():
+    @check_arguments
+    class Passing(Host):
+        def __init__(self, *args, rule: str = 'a', **kwargs):
+            super().__init__(*args, **kwargs)
+
+    assert Passing(18).depth == Passing(depth=18, rule='b').depth == 18
+    with pytest.raises(TypeError, match='Passing needs depth'):
+        Passing(rule='b')
+    with pytest.raises(TypeError, match="Passing has no argument 'dept', did you mean 'depth'"):
+        Passing(18, dept=3)
+    with pytest.raises(TypeError, match='Passing got depth twice, by place and by name'):
+        Passing(18, depth=18)
+    with pytest.raises(TypeError, match='Passing takes at most 4 arguments by place'):
+        Passing(*range(5))
+
+    @check_arguments
+    class Chain(nn.Sequential):
+        pass
+
+    assert len(Chain(nn.ReLU(), nn.ReLU())) == 2
+
+
 def test_an_argument_that_the_class_sets_itself():
     @check_arguments
     class Fixed(Host):
@@ -137,6 +160,14 @@ def test_what_a_framework_refuses_is_told_with_our_class():
         AttentionResNet(18, num_stages=7)
     with pytest.raises(KeyError, match=r'AttentionResNet cannot be built .*\(mmcv: Cannot find'):
         AttentionResNet(18, norm_cfg=dict(type='no such norm'))
+
+
+def test_a_file_that_a_framework_misses_is_told_with_our_class(tmp_path):
+    pytest.importorskip('mmpretrain')
+    from mmattn.datasets.imagenet import ImageNetV2
+
+    with pytest.raises(FileNotFoundError, match=r'ImageNetV2 cannot be built .*\(mm\w+: .*gone'):
+        ImageNetV2(data_root=str(tmp_path / 'gone'))
 
 
 class Unclosed(Host):

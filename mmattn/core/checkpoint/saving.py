@@ -48,8 +48,10 @@ class WholeFileBackend(LocalBackend):
                 os.fsync(file.fileno())
             os.chmod(aside, 0o666 & ~_umask())
             os.replace(aside, path)
-        except BaseException:
+        except BaseException as error:
             Path(aside).unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:  # writing names no file
+                error.filename = str(path)
             raise
 
 
