@@ -86,9 +86,11 @@ WITHOUT_WIDTH |= {
     'TDConvNeXt',
     'TDMobileNetV3',
     'EfficientNetLite',
+    'LearnToPayVGG',
 }
 NEEDS = {
     'LearnToPayHead': 'mmpretrain',
+    'LearnToPayVGG': 'mmpretrain',
     'ReportHead': 'mmpretrain',
     'StepClassifier': 'mmpretrain',
     'WSDAN': 'mmpretrain',

@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from mmattn.cli.run_log import read_scalars
-
-from .conftest import ROOT, TOOLS
+from tests.commands import ROOT, TOOLS
 
 pytest.importorskip('mmdet')
 
