@@ -259,7 +259,8 @@ def test_without_script_it_is_read_all_the_same(browser, run):
 def test_images_without_annotations(browser, tmp_path):
     images, _ = boxes_json(tmp_path, 5)
     classifier, settings = load_classifier(NET), Settings(rule=get_rule('clova-v2@0.40'))
-    annotate(classifier, sorted(images.iterdir()), settings, tmp_path / 'out', workers=0)
+    plan = RunPlan(settings, tmp_path / 'out', workers=0)
+    annotate(classifier, sorted(images.iterdir()), plan)
     page = browser.new_page(viewport=dict(width=390, height=844))
     errors = []
     page.on('pageerror', lambda error: errors.append(str(error)))
