@@ -58,6 +58,7 @@ _HOST_NAMES: dict[str, Any] = {
     'stem_channels': int | None,
     'style': str,
 }
+_OPTIONS = ('backend_args', 'data_prefix', 'filter_cfg', 'metainfo')  # dicts of no part
 _HERE = str(Path(__file__).parents[1])
 _OF_HOSTS = (
     *(TypeError, ValueError, LookupError, ArithmeticError, AttributeError),
@@ -234,7 +235,7 @@ def _signature(cls: type) -> _Signature:
             if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) or p.name in kinds:
                 continue
             kinds[p.name] = _kind(hints.get(p.name)) if p.name in hints else _unknown(p, ours)
-            if not ours:
+            if not ours and p.name not in _OPTIONS:
                 kinds[p.name] = _or_built(kinds[p.name])
             if p.default is None and not kinds[p.name].test(None):  # annotated as it was once done
                 kinds[p.name] = _any_of([kinds[p.name], _kind(None)])

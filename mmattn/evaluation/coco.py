@@ -111,8 +111,11 @@ def load_truth(content: str | Path | dict, engine: str) -> Any:
         The engine's ``COCO``.
 
     Raises:
+        FileNotFoundError: There is no such file.
         ValueError: hotcoco cannot take these annotations (ids that are no integers below 2^53).
     """
+    if not isinstance(content, dict) and not Path(content).is_file():
+        raise FileNotFoundError(f'the annotation file {str(content)!r} does not exist')
     if engine == 'pycocotools':
         from pycocotools.coco import COCO
 

@@ -87,7 +87,9 @@ def test_missing_and_doubled_arguments():
 
 
 class Host:
-    def __init__(self, depth, norm_cfg=None, with_cp=False, width: int = 8):
+    def __init__(
+        self, depth, norm_cfg=None, with_cp=False, width: int = 8, filter_cfg: dict | None = None
+    ):
         assert depth in (18, 50)
         if width > 100:
             raise MemoryError
@@ -108,6 +110,8 @@ def test_what_is_handed_on_is_checked_by_the_class_that_takes_it():
     with pytest.raises(TypeError, match="width must be an integer, got '8'"):
         Ours(width='8')
     assert Ours(norm_cfg=nn.ReLU()).depth == 18  # frameworks take parts that are built as well
+    with pytest.raises(TypeError, match='filter_cfg must be a dict or None, got ReLU'):
+        Ours(filter_cfg=nn.ReLU())  # which is no part
 
 
 def test_what_is_handed_on_by_place_too_is_that_of_the_class_that_takes_it():
@@ -123,8 +127,8 @@ def test_what_is_handed_on_by_place_too_is_that_of_the_class_that_takes_it():
         Passing(18, dept=3)
     with pytest.raises(TypeError, match='Passing got depth twice, by place and by name'):
         Passing(18, depth=18)
-    with pytest.raises(TypeError, match='Passing takes at most 4 arguments by place'):
-        Passing(*range(5))
+    with pytest.raises(TypeError, match='Passing takes at most 5 arguments by place'):
+        Passing(*range(6))
 
     @check_arguments
     class Chain(nn.Sequential):

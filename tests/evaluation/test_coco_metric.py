@@ -222,6 +222,11 @@ def test_wrong_options(options, message):
         CocoMetric(**options)
 
 
+def test_annotations_that_are_not_there(engine, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"annotation file '.*gone\.json' does not exist"):
+        CocoMetric(ann_file=str(tmp_path / 'gone.json'), engine=engine)
+
+
 def test_other_images_than_the_annotations(scene):
     path, samples = scene
     samples[3]['img_id'] = 12345
