@@ -222,6 +222,7 @@ def test_wrong_options(options, message):
         CocoMetric(**options)
 
 
+@pytest.mark.parametrize('engine', ENGINES)
 def test_annotations_that_are_not_there(engine, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"annotation file '.*gone\.json' does not exist"):
         CocoMetric(ann_file=str(tmp_path / 'gone.json'), engine=engine)
