@@ -38,6 +38,10 @@ def test_maps_that_the_neck_does_not_read(rule, unread):
 def test_what_the_call_adds_is_read():
     for cfg in (narrow('retinanet'), config()):
         assert unread_gates(add_attention(cfg, 'SE', position='outputs')) == []
+
+
+def test_a_classifier_without_a_neck_reads_its_last_map():
+    pytest.importorskip('mmpretrain')
     assert unread_gates(narrow('resnet')) == []
 
 

@@ -230,8 +230,9 @@ def _safe_globals() -> list:
         for name, function in (('_reconstruct', rebuild), ('scalar', scalar))
     ]
     method = _named('builtins', 'getattr', _method_of_history)
+    encode = _named('_codecs', 'encode', _latin1)  # bytes, as numpy 1 and older pickles write them
     kinds = [HistoryBuffer, OneCycleParamScheduler, argparse.Namespace, set, slice]
-    return [*renamed, *numpys, method, *kinds]
+    return [*renamed, *numpys, method, encode, *kinds]
 
 
 def _named(module: str, name: str, function: Callable) -> Callable:
@@ -240,6 +241,12 @@ def _named(module: str, name: str, function: Callable) -> Callable:
 
     called.__module__, called.__qualname__ = module, name
     return called
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    if encoding != 'latin1':
+        raise pickle.UnpicklingError(f'Unsupported global: GLOBAL _codecs.encode to {encoding}')
+    return text.encode(encoding)
 
 
 def _method_of_history(kind: type, name: str) -> Callable:
