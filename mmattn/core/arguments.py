@@ -168,6 +168,8 @@ def _takes_nothing(self: object) -> None:
 def check_call(cls: type, options: Mapping[str, object]) -> None:
     """Check the keyword arguments for a class of a framework before it is built.
 
+    Where a framework's annotation says ``int`` it often takes a pair as well (``roi_feat_size``).
+
     Args:
         cls: any class.
         options: what its constructor is to get.
@@ -175,7 +177,13 @@ def check_call(cls: type, options: Mapping[str, object]) -> None:
     Raises:
         TypeError: an argument is unknown, missing or of another type.
     """
-    _signature(cls).check(cls.__name__, (), options)
+    signature = _signature(cls)
+    tried = dict(options)
+    for name, value in options.items():
+        pair = isinstance(value, tuple | list) and len(value) == 2
+        if pair and not signature.kinds.get(name, _ANYTHING).test(value):
+            tried[name] = value[0]
+    signature.check(cls.__name__, (), tried)
 
 
 @dataclass(frozen=True)
