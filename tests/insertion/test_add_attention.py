@@ -36,7 +36,6 @@ CANNOT = {  # a pair that cannot be -> a part of the sentence
     ('AWFPN', 'resnet'): 'it has no convolution; what can stand there: nothing',
     ('AWFPN', 'convnext'): 'this network has no neck, so AWFPN cannot stand there',
     ('AAConv2d', 'convnext'): 'what can stand there: gates',
-    ('FcaNet', 'yolox'): 'the backbone cannot be built: in_channels must be divisible by 16',
 }
 # ConvNeXt pools before its last norm, and has a norm for each map that it gives
 NOT_EXACT = {('LearnToPayHead', 'convnext')}
