@@ -1,8 +1,10 @@
 """Checkpoints are read as tensors and plain values, or refused in one sentence."""
 
 import argparse
+import codecs
 import os
 import pickle
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -74,6 +76,31 @@ def test_the_names_of_numpy_1_are_known(tmp_path, reader):
     for i, variant in enumerate((old, new)):
         (tmp_path / f'{i}.pth').write_bytes(variant)
         assert load_checkpoint(tmp_path / f'{i}.pth')['meta']['score'] == 0.5
+
+
+class Encoded:
+    """Pickles as a call of ``codecs.encode``, as bytes do before pickle protocol 3."""
+
+    def __init__(self, encoding):
+        self.encoding = encoding
+
+    def __reduce__(self):
+        return codecs.encode, ('caf\u00e9', self.encoding)
+
+
+@pytest.mark.parametrize('encoding, read', [('latin1', True), ('rot13', False)])
+def test_bytes_of_older_pickles_are_read_and_nothing_else_is_encoded(
+    tmp_path, monkeypatch, encoding, read
+):
+    monkeypatch.delattr(torch.serialization, 'safe_globals', raising=False)
+    known = {'collections.OrderedDict': OrderedDict}  # as little as torch 2.1 knows
+    monkeypatch.setattr('torch._weights_only_unpickler._get_allowed_globals', lambda: known)
+    torch.save({'state_dict': {}, 'meta': Encoded(encoding)}, tmp_path / 'x.pth')
+    if read:
+        assert load_checkpoint(tmp_path / 'x.pth')['meta'] == b'caf\xe9'
+    else:
+        with pytest.raises(ValueError, match='would call _codecs.encode, which may run any code'):
+            load_checkpoint(tmp_path / 'x.pth')
 
 
 def test_a_file_that_would_run_code_is_refused_unless_trusted(tmp_path, reader):
