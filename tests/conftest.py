@@ -2,12 +2,14 @@
 
 import os
 
-import pytest
-import torch
-from mmengine.registry import DefaultScope
+# The tests' tensors are tiny: waiting for a second thread would cost most of a run. Said before
+# torch starts its threads, and to the processes that tests start.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-# The tests' tensors are tiny: waiting for a second thread would cost most of a run.
-os.environ.setdefault('OMP_NUM_THREADS', '1')  # for the processes that tests start
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from mmengine.registry import DefaultScope  # noqa: E402
+
 torch.set_num_threads(1)
 
 

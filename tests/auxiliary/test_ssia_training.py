@@ -136,9 +136,8 @@ def test_two_processes_over_gloo(tmp_path):
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
         port = s.getsockname()[1]
-    torch.multiprocessing.start_processes(
-        _process, (port, str(tmp_path)), nprocs=2, start_method='fork'
-    )
+    # new processes: a copy of one whose threads have run may wait for them for ever
+    torch.multiprocessing.spawn(_process, (port, str(tmp_path)), nprocs=2)
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
     start, _ = build()
     for (name, value), one, other in zip(start.named_parameters(), first, second):
