@@ -17,8 +17,8 @@ PADDED = (32, 32)
 def drawn(monkeypatch, tmp_path):
     """The figure of the page that is painted next, and the file it goes to."""
     figures = []
-    save = views._save
-    monkeypatch.setattr(views, '_save', lambda f, path: (figures.append(f), save(f, path)))
+    save = views.save
+    monkeypatch.setattr(views, 'save', lambda f, path: (figures.append(f), save(f, path)))
     return figures, tmp_path / 'page.png'
 
 
