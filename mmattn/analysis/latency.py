@@ -69,7 +69,7 @@ def measure_latency(
     """
     forms = {name: partial(features, model, images) for name, model in models.items()}
     times = interleave(forms, repeats)
-    peak = {name: peak_bytes(form) for name, form in forms.items()}
+    peak = {name: peak_bytes(form, images.is_cuda) for name, form in forms.items()}
     first = next(iter(forms))
     return {
         name: Latency(

@@ -94,10 +94,13 @@ def load_image(cfg: Config, model: nn.Module, path: str | Path) -> tuple[np.ndar
         takes.
 
     Raises:
-        ValueError: the file is no image that can be decoded.
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image that can be decoded.
     """
     steps = [step for step in _dataset(cfg).pipeline if 'Annotations' not in step.type]
     from_file = steps[0].type.endswith('LoadImageFromFile')
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'the image {path} does not exist')
     image = cv2.imread(str(path))
     if image is None:
         raise ValueError(f'{path} is no image that can be decoded')

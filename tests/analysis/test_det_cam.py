@@ -144,6 +144,7 @@ def test_what_is_chosen(options, expected):
 @pytest.mark.parametrize(
     'options, message',
     [
+        (dict(count=0), 'count must be 1 or more, got 0'),
         (dict(rows=[4]), 'detection must be from 0 to 3, got 4'),
         (dict(label='clas 1'), "class must be a name or an index below 5, got 'clas 1', did you"),
     ],
