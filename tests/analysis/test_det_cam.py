@@ -79,6 +79,12 @@ def test_maps_are_those_of_pytorch_grad_cam(model, data, method, theirs, layer):
             assert expected.std() > 0.01
 
 
+def test_the_surest_detection_is_the_first(model, data):
+    scores = detect(model, data)['scores'].tolist()
+    assert len(set(scores)) > 1
+    assert scores == sorted(scores, reverse=True)
+
+
 def test_a_class_is_the_sum_of_its_detections(model, data):
     rows = (0, 2)
     layer = dict(method='hirescam', layer='backbone.layer3')

@@ -103,6 +103,9 @@ def test_a_classifier_of_mmpretrain_gives_its_maps(tmp_path):
     detector.model.data_preprocessor.bgr_to_rgb = False
     (note,) = detector_start(detector, file).notes
     assert 'data_preprocessor.bgr_to_rgb is False here and was True there' in note
+    detector.model.data_preprocessor.update(bgr_to_rgb=True, mean=[1, 2, 3])
+    (note,) = detector_start(detector, file).notes
+    assert 'data_preprocessor.mean is [1, 2, 3] here and was ' in note
 
 
 def test_new_gates_stay_new_and_trained_ones_without_a_place_are_named(tmp_path):
