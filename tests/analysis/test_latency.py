@@ -81,9 +81,11 @@ def test_mistakes(tmp_path, capsys):
     assert 'no.py does not exist' in capsys.readouterr().err
     assert run_command('latency.py', 'x.py', '--repeats', '0') == 2
     assert '--repeats must be 1 or more, got 0' in capsys.readouterr().err
-    assert run_command('latency.py', 'x.py', '--device', 'gpu') == 1
-    said = capsys.readouterr().err
-    assert "latency: device: 'gpu' cannot be used here" in said and 'Traceback' not in said
+    for device in ('gpu', 'cuda:99'):
+        assert run_command('latency.py', 'x.py', '--device', device) == 1
+        said = capsys.readouterr().err
+        assert f"latency: device: '{device}' cannot be used here" in said
+        assert 'Traceback' not in said
 
 
 def test_memory_of_a_cpu_is_measured_beside_a_gpu_too(monkeypatch):
