@@ -137,8 +137,11 @@ def _full_disk(error: BaseException, cfg: Config | None) -> str | None:
 
 
 def _wrong_path(error: BaseException) -> str | None:
-    """Return the sentence for a path that is of another kind than needed, or not ours to use."""
-    kinds = (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+    """Return the sentence for a path that is missing, of another kind, or not ours to use."""
+    kinds = (
+        *(FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError),
+        PermissionError,
+    )
     if isinstance(error, kinds) and error.filename and error.strerror:
         return f'{error.strerror}: {error.filename}'
     return None

@@ -108,11 +108,12 @@ def test_a_sentence_alone_or_the_traceback(capfd):
     assert end_run('tool', KeyboardInterrupt()) == 130
 
 
-def test_a_file_where_a_folder_belongs_is_a_mistake(tmp_path, capfd):
+def test_a_wrong_path_is_a_mistake(tmp_path, capfd):
     (tmp_path / 'out').write_text('')
-    error = caught((tmp_path / 'out').mkdir)
-    assert end_run('tool', error) == 1
+    assert end_run('tool', caught((tmp_path / 'out').mkdir)) == 1
     assert capfd.readouterr().err == f'tool: File exists: {tmp_path / "out"}\n'
+    assert end_run('tool', caught((tmp_path / 'none').read_text)) == 1
+    assert capfd.readouterr().err == f'tool: No such file or directory: {tmp_path / "none"}\n'
 
 
 def test_the_log_file_has_every_traceback(tmp_path, capfd):
