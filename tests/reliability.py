@@ -164,7 +164,7 @@ EXPERIMENTS = (
         'a loss that becomes NaN or infinite: one process, and one of two processes',
         'every process ends within seconds, the sentence names step, loss and layer, the last '
         'good checkpoint stays',
-        'nothing: the training goes on; mmdet has `CheckInvalidLossHook`, every 50 steps',
+        'nothing: the training continues; mmdet has `CheckInvalidLossHook`, every 50 steps',
         ('1', '2'),
         _losses,
     ),

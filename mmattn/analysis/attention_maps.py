@@ -129,17 +129,12 @@ def at_each_step(classifier: Classifier) -> list[Classifier]:
 
 
 def _of_type(model: nn.Module, *kinds: type) -> dict[str, nn.Module]:
-    """Return the modules of some classes by name, none of them inside another one."""
+    """Return the modules of some classes by name."""
     found = {name: m for name, m in model.named_modules() if isinstance(m, kinds)}
-    outer = {
-        name: module
-        for name, module in found.items()
-        if not any(name.startswith(f'{other}.') for other in found)
-    }
-    if not outer:
+    if not found:
         wanted = ' or '.join(kind.__name__ for kind in kinds)
         raise ValueError(f'model must have a {wanted}, got {type(model).__name__} with none')
-    return outer
+    return found
 
 
 def _watch(

@@ -93,8 +93,10 @@ def choose_detections(
         What to ask for; nothing where nothing is sure enough.
 
     Raises:
-        ValueError: there is no such detection or class.
+        ValueError: there is no such detection or class, or ``count`` is below 1.
     """
+    if count < 1:
+        raise ValueError(f'count must be 1 or more, got {count}')
     labels, scores = found['labels'].tolist(), found['scores'].tolist()
 
     def title(row: int) -> str:

@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from mmattn.analysis.loading import model_of
 from mmattn.analysis.timing import interleave, peak_bytes, ratio
-from mmattn.core.config import forget_pretrained, read_config
+from mmattn.core.config import read_config
 
 __all__ = ['Latency', 'build_model', 'measure_latency']
 
@@ -37,11 +37,8 @@ def build_model(path: str | Path) -> nn.Module:
     Args:
         path: a config of mmdet or mmpretrain.
     """
-    cfg = read_config(path)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    forget_pretrained(cfg.model)
     torch.manual_seed(0)
-    return MODELS.build(cfg.model).eval()
+    return model_of(read_config(path))
 
 
 def features(model: nn.Module, images: Tensor) -> object:
@@ -69,7 +66,7 @@ def measure_latency(
     """
     forms = {name: partial(features, model, images) for name, model in models.items()}
     times = interleave(forms, repeats)
-    peak = {name: peak_bytes(form) for name, form in forms.items()}
+    peak = {name: peak_bytes(form, images.is_cuda) for name, form in forms.items()}
     first = next(iter(forms))
     return {
         name: Latency(

@@ -13,9 +13,22 @@ from torch import nn
 from mmattn.core.checkpoint import compare, load_checkpoint, load_weights
 from mmattn.core.config import forget_pretrained, read_config
 
-__all__ = ['class_names', 'is_detector', 'load_image', 'load_model']
+__all__ = ['class_names', 'is_detector', 'load_image', 'load_model', 'model_of']
 
 _OF_DETECTORS = ('bbox_head', 'roi_head', 'rpn_head', 'mask_head')
+
+
+def model_of(cfg: Config) -> nn.Module:
+    """Return a config's model in eval mode with random weights; no checkpoint is fetched.
+
+    Args:
+        cfg: a config of mmdet or mmpretrain.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmdet'))
+    if 'data_preprocessor' in cfg:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    forget_pretrained(cfg.model)
+    return MODELS.build(cfg.model).eval()
 
 
 def load_model(path: str | Path, checkpoint: str) -> tuple[nn.Module, Config, dict]:
@@ -32,11 +45,7 @@ def load_model(path: str | Path, checkpoint: str) -> tuple[nn.Module, Config, di
         ValueError: the checkpoint cannot be read or is not of this model.
     """
     cfg = read_config(path)
-    init_default_scope(cfg.get('default_scope', 'mmdet'))
-    if 'data_preprocessor' in cfg:
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    forget_pretrained(cfg.model)
-    model = MODELS.build(cfg.model).eval()
+    model = model_of(cfg)
     saved = load_checkpoint(checkpoint)
     report = compare(model, saved)
     if not report.fits:
@@ -94,10 +103,13 @@ def load_image(cfg: Config, model: nn.Module, path: str | Path) -> tuple[np.ndar
         takes.
 
     Raises:
-        ValueError: the file is no image that can be decoded.
+        FileNotFoundError: there is no such file.
+        ValueError: it is no image that can be decoded.
     """
     steps = [step for step in _dataset(cfg).pipeline if 'Annotations' not in step.type]
     from_file = steps[0].type.endswith('LoadImageFromFile')
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'the image {path} does not exist')
     image = cv2.imread(str(path))
     if image is None:
         raise ValueError(f'{path} is no image that can be decoded')

@@ -3,22 +3,15 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
 from mmattn.analysis.attention_maps import Seen
-from mmattn.analysis.views import _gamma_line as gamma_line
-from mmattn.analysis.views import _overlay as overlay
-from mmattn.analysis.views import _panels as panels
-from mmattn.analysis.views import _save as save
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
+from mmattn.analysis.panels import BLUE, gamma_line, overlay, panels, save, show_image
 
 __all__ = ['paint_positions', 'paint_searchlights', 'paint_selectivity', 'paint_weights']
 
-COLOUR = '#2f6fb3'
 SHOWN = 96  # channels of a selectivity matrix
 
 
@@ -64,7 +57,7 @@ def paint_positions(
         file: to write.
     """
     figure, (row,) = panels(1, 1 + len(maps), image)
-    _image(row[0], image)
+    show_image(row[0], image)
     for axes, (name, weights) in zip(row[1:], maps.items()):
         overlay(axes, image, weights, padded)
         height, width = weights.shape
@@ -88,7 +81,7 @@ def paint_searchlights(
     figure, grid = panels(len(seen), 2, image)
     for (name, (channels, positions)), (left, right) in zip(seen.items(), grid):
         if positions is None:
-            _image(left, image)
+            show_image(left, image)
             left.set_title(f'{name}\nno gate of positions', fontsize=7)
         else:
             overlay(left, image, positions, padded)
@@ -142,15 +135,10 @@ def paint_selectivity(
     save(figure, file)
 
 
-def _image(axes: Axes, image: np.ndarray) -> None:
-    axes.imshow(image)
-    axes.set_axis_off()
-
-
 def _bars(axes: Axes, values: np.ndarray, what: str) -> None:
     """Values of channels, from 0 to 1, the largest first."""
     values = np.sort(values)[::-1]
-    axes.bar(np.arange(len(values)), values, width=1.0, color=COLOUR)
+    axes.bar(np.arange(len(values)), values, width=1.0, color=BLUE)
     axes.axhline(0.5, color='#888888', linewidth=0.6, linestyle=':')
     axes.set(ylim=(0, 1), xlim=(-0.5, len(values) - 0.5))
     axes.tick_params(labelsize=6)

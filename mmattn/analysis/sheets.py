@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 
 from mmattn.core.text import read_json
+from mmattn.localization.sweep import iou_matrix
 
 matplotlib.use('Agg')
 from matplotlib import image, patches, pyplot  # noqa: E402
@@ -54,12 +55,7 @@ def draw_curves(path: Path, curves: Mapping[str, list], figures: Mapping[str, fl
 
 def overlap(a: Sequence[float], b: Sequence[float]) -> float:
     """Intersection over union of two boxes ``[x1, y1, x2, y2]``."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return width * height / (sum(areas) - width * height)
+    return float(iou_matrix([a], [b])[0, 0])
 
 
 def truth_of(file: Path) -> tuple[dict, list]:

@@ -28,7 +28,13 @@ def draw_showcase(demo: Path, folder: Path, scenes: Sequence[int]) -> None:
         demo: the work dir of the demo.
         folder: where to.
         scenes: which of the validation scenes of the detector, from 1.
+
+    Raises:
+        FileNotFoundError: the demo left not all that is drawn.
     """
+    for name in ('detection/predictions.pkl', 'localization/result/run.json'):
+        if not (demo / name).is_file():
+            raise FileNotFoundError(f'demo: {demo / name} does not exist; `make demo` writes it')
     top, below = draw_detections(demo, scenes), draw_localizations(demo)
     both = Image.new('RGB', (top.width, top.height + below.height), 'white')
     both.paste(top, (0, 0))

@@ -38,14 +38,18 @@ def ratio(times: dict[str, list[float]], name: str, to: str) -> float:
     return statistics.median(a / b for a, b in zip(times[name], times[to]))
 
 
-def peak_bytes(form: Callable[[], object]) -> int:
+def peak_bytes(form: Callable[[], object], on_gpu: bool | None = None) -> int:
     """Most memory that tensors made during a call hold at once.
+
+    Args:
+        form: the call.
+        on_gpu: whether its tensors are on a GPU (where there is one).
 
     On a GPU as its allocator counts, on a CPU the sum of the live allocations that torch's
     profiler sees (what a library such as oneDNN allocates by itself is not among them).
     """
     form()
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() if on_gpu is None else on_gpu:
         _wait()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()

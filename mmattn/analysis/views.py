@@ -3,26 +3,27 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
-import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import nn
 
 from mmattn.analysis.det_cam import DetectorMap
+from mmattn.analysis.panels import (
+    BLUE,
+    colour_bar,
+    gamma_line,
+    is_flat,
+    overlay,
+    panels,
+    save,
+    say_no_signal,
+    show_image,
+)
 from mmattn.localization.drawing import Overlay, heat_rgba
 
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt  # noqa: E402
-
 __all__ = ['paint_cams', 'paint_detections', 'paint_gates', 'paint_signals', 'signals']
-
-FLAT = 1e-4  # values that differ by no more than this share of the largest are no signal
 
 
 def paint_gates(
@@ -32,7 +33,7 @@ def paint_gates(
     file: Path,
     gammas: Mapping[str, float] | None = None,
 ) -> None:
-    """Return a row a gate: the gain of its positions over the image, that of its channels as bars.
+    """Draw a row a gate: the gain of its positions over the image, that of its channels as bars.
 
     The bars are sorted, and those of all gates have one axis.
 
@@ -44,31 +45,23 @@ def paint_gates(
         gammas: learned scalars by module (:func:`mmattn.analysis.gammas.gammas_of`), for the
             titles.
     """
-    figure, grid = _panels(len(found), 2, image)
+    figure, grid = panels(len(found), 2, image)
     channels = [c[np.isfinite(c)] for c, _ in found.values() if c is not None]
     top = max((c.max() for c in channels if c.size), default=1.0)
     for (name, (channel, spatial)), (left, right) in zip(found.items(), grid):
-        title = '\n'.join([name, *_gamma_line(name, gammas or {})])
+        title = '\n'.join([name, *gamma_line(name, gammas or {})])
         if spatial is None:
-            left.imshow(image)
-            left.set_axis_off()
+            show_image(left, image)
             left.set_title(f'{title}\nall positions alike', fontsize=7)
         else:
-            _overlay(left, image, spatial, padded)
+            overlay(left, image, spatial, padded)
             left.set_title(f'{title}\ngain of positions', fontsize=7)
         if channel is None:
             right.set_axis_off()
             right.set_title('all channels alike', fontsize=7)
         else:
             _bars(right, channel, 1.05 * top)
-    _save(figure, file)
-
-
-def _gamma_line(name: str, gammas: Mapping[str, float]) -> list[str]:
-    """Return a line on the scalars of a gate and of those inside it; none where it has none."""
-    gate = name.partition(' (')[0]  # a later call is named gate (2)
-    own = [f'{v:+.3f}' for n, v in gammas.items() if n == gate or n.startswith(f'{gate}.')]
-    return [f'gamma {", ".join(own)}'] if own else []
+    save(figure, file)
 
 
 def _bars(axes: Axes, channel: np.ndarray, top: float) -> None:
@@ -77,9 +70,9 @@ def _bars(axes: Axes, channel: np.ndarray, top: float) -> None:
     axes.set_title(f'gain of {len(channel)} channels, sorted', fontsize=7)
     axes.set(ylim=(0, top), xlim=(-0.5, max(len(gains), 1) - 0.5))
     axes.tick_params(labelsize=6)
-    if _is_flat(gains):
-        _say_no_signal(axes, gains)
-    axes.bar(np.arange(len(gains)), gains, width=1.0, color='#2f6fb3')
+    if is_flat(gains):
+        say_no_signal(axes, gains)
+    axes.bar(np.arange(len(gains)), gains, width=1.0, color=BLUE)
     axes.axhline(1, color='#888888', linewidth=0.6, linestyle=':')
 
 
@@ -105,25 +98,24 @@ def signals(model: nn.Module, inputs: torch.Tensor) -> list[tuple]:
 def paint_signals(
     maps: Sequence[tuple], image: np.ndarray, padded: tuple[int, int], file: Path
 ) -> None:
-    """Return a row a block: the image, the predicted and the true signal over it.
+    """Draw a row a block: the image, the predicted and the true signal over it.
 
     Args:
         maps: what :func:`signals` returns.
         image, padded, file: as :func:`paint_gates`.
     """
-    figure, grid = _panels(len(maps), 3, image)
+    figure, grid = panels(len(maps), 3, image)
     for (name, predicted, signal), row in zip(maps, grid):
-        row[0].imshow(image)
-        row[0].set_axis_off()
+        show_image(row[0], image)
         row[0].set_title(name, fontsize=7)
         for axes, heat, title in zip(row[1:], (predicted, signal), ('predicted', 'signal')):
-            _overlay(axes, image, heat, padded)
+            overlay(axes, image, heat, padded)
             axes.set_title(f'{title}, {heat.shape[0]} x {heat.shape[1]}', fontsize=7)
-    _save(figure, file)
+    save(figure, file)
 
 
 def paint_cams(overlays: Sequence[Overlay], names: Sequence[str], file: Path) -> None:
-    """Return the image, and the class activation map of each checkpoint over it.
+    """Draw the image, and the class activation map of each checkpoint over it.
 
     Args:
         overlays: of one image (:func:`mmattn.localization.drawing.explain`).
@@ -132,20 +124,20 @@ def paint_cams(overlays: Sequence[Overlay], names: Sequence[str], file: Path) ->
     """
     image = np.asarray(overlays[0].image)
     height, width = image.shape[:2]
-    figure, (row,) = _panels(1, 1 + len(overlays), image)
+    figure, (row,) = panels(1, 1 + len(overlays), image)
     for axes in row:
         axes.imshow(image, extent=(0, width, height, 0))
         axes.set_axis_off()
     for axes, found, name in zip(row[1:], overlays, names):
         x0, y0, x1, y1 = found.heat_xyxy
-        if _is_flat(found.heat):
-            _say_no_signal(axes, found.heat)
+        if is_flat(found.heat):
+            say_no_signal(axes, found.heat)
         else:
             axes.imshow(heat_rgba(found.heat), extent=(x0, x1, y1, y0))
-            _colour_bar(axes, 0, 1)
+            colour_bar(axes, 0, 1)
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.set_title(f'{name}\nclass {found.label}: {found.score:.2f}', fontsize=7)
-    _save(figure, file)
+    save(figure, file)
 
 
 def paint_detections(
@@ -156,7 +148,7 @@ def paint_detections(
     file: Path,
     score_thr: float = 0.3,
 ) -> None:
-    """Return the image with all boxes, and a panel for each map with the boxes it is of.
+    """Draw the image with all boxes, and a panel for each map with the boxes it is of.
 
     Args:
         maps: what :func:`mmattn.analysis.det_cam.explain_detections` returns.
@@ -164,19 +156,18 @@ def paint_detections(
         image, padded, file: as :func:`paint_gates`.
         score_thr: boxes from this score on are drawn in the first panel.
     """
-    figure, (row,) = _panels(1, 1 + len(maps), image)
-    row[0].imshow(image)
-    row[0].set_axis_off()
+    figure, (row,) = panels(1, 1 + len(maps), image)
+    show_image(row[0], image)
     sure = found['bboxes'][found['scores'] >= score_thr].detach().cpu().numpy()
     row[0].set_title(f'{len(sure)} found (score {score_thr} and above)', fontsize=7)
     _boxes(row[0], sure, image)
     for axes, one in zip(row[1:], maps):
-        _overlay(axes, image, one.heat, padded, low=0)
+        overlay(axes, image, one.heat, padded, low=0)
         _boxes(axes, one.boxes_xyxy, image)
         axes.set_title(
             f'{one.title}\nmap of {one.heat.shape[0]} x {one.heat.shape[1]}', fontsize=7
         )
-    _save(figure, file)
+    save(figure, file)
 
 
 def _boxes(axes: Axes, boxes_xyxy: np.ndarray, image: np.ndarray) -> None:
@@ -185,60 +176,3 @@ def _boxes(axes: Axes, boxes_xyxy: np.ndarray, image: np.ndarray) -> None:
             box = Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, ec=colour, lw=width)
             axes.add_patch(box)
     axes.set(xlim=(-0.5, image.shape[1] - 0.5), ylim=(image.shape[0] - 0.5, -0.5))
-
-
-def _overlay(
-    axes: Axes,
-    image: np.ndarray,
-    heat: np.ndarray,
-    padded: tuple[int, int],
-    low: float | None = None,
-) -> None:
-    """Heat over an image, with its colour bar: the map covers the padded input, of which the
-    image is a part.
-    """
-    axes.imshow(image)
-    axes.set_axis_off()
-    if _is_flat(heat):
-        _say_no_signal(axes, heat)
-        return
-    heat = np.where(np.isfinite(heat), heat, np.nan)  # something made of nothing is infinite
-    low, high = np.nanmin(heat) if low is None else low, np.nanmax(heat)
-    heat = (np.nan_to_num(heat, nan=low) - low) / (high - low)
-    heat = cv2.resize(heat, padded[::-1], interpolation=cv2.INTER_LINEAR)
-    axes.imshow(heat_rgba(heat[: image.shape[0], : image.shape[1]]))
-    _colour_bar(axes, low, high)
-
-
-def _is_flat(values: np.ndarray) -> bool:
-    """Whether there is nothing to see: the same value everywhere, up to rounding, or none."""
-    values = values[np.isfinite(values)]
-    return not values.size or np.ptp(values) <= FLAT * np.abs(values).max()
-
-
-def _say_no_signal(axes: Axes, values: np.ndarray) -> None:
-    values = values[np.isfinite(values)]
-    text = f'no signal\n({values.flat[0]:.2f} everywhere)' if values.size else 'no signal'
-    ground = dict(facecolor='white', edgecolor='none', alpha=0.8)
-    place = dict(transform=axes.transAxes, ha='center', va='center')
-    axes.text(0.5, 0.5, text, fontsize=7, bbox=ground, **place)
-
-
-def _colour_bar(axes: Axes, low: float, high: float) -> None:
-    scale = ScalarMappable(Normalize(low, high), 'turbo')  # the colours of heat_rgba
-    bar = axes.figure.colorbar(scale, ax=axes, fraction=0.046, pad=0.02, ticks=[low, high])
-    bar.ax.set_yticklabels([f'{low:.3g}', f'{high:.3g}'], fontsize=6)
-    bar.outline.set_visible(False)
-
-
-def _panels(rows: int, columns: int, image: np.ndarray) -> tuple[Figure, np.ndarray]:
-    """Return a grid of axes with cells of the image's shape."""
-    ratio = np.clip(image.shape[1] / image.shape[0], 0.5, 2)
-    size = (columns * (2.2 * ratio + 0.2), rows * 2.5)
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, layout='constrained')
-
-
-def _save(figure: Figure, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file, dpi=130)
-    plt.close(figure)

@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
 
@@ -18,6 +19,7 @@ from mmattn.insertion import read_config as config_of
 __all__ = [
     'add_shared_options',
     'check_and_report',
+    'find_device',
     'load_config',
     'parse_options',
     'start_processes',
@@ -177,6 +179,21 @@ def check_and_report(cfg: Config, splits: tuple) -> None:
     if _is_first_process():
         for note in check_data(cfg, splits):
             print(f'note: {note}', file=sys.stderr, flush=True)
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device that an option names.
+
+    Raises:
+        ValueError: torch does not know it, or it is not there.
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f'device: {name!r} cannot be used here ({reason}); use cpu') from error
+    return device
 
 
 def _is_first_process() -> bool:

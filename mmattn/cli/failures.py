@@ -57,7 +57,7 @@ def end_run(
         print(f'{name}: interrupted; start again with --resume to continue', file=sys.stderr)
         return 130
     _to_log_file(error)
-    sentence = our_sentence(error) or _full_disk(error, cfg)
+    sentence = our_sentence(error) or _full_disk(error, cfg) or _wrong_path(error)
     if sentence is None:
         traceback.print_exception(type(error), error, error.__traceback__)
         sentence = explain(error, cfg, splits)
@@ -134,6 +134,17 @@ def _full_disk(error: BaseException, cfg: Config | None) -> str | None:
         f'{_FULL[link.errno]}: {link.filename or place} cannot be written ({free:.0f} MB are free '
         f'there); make room{then}'
     )
+
+
+def _wrong_path(error: BaseException) -> str | None:
+    """Return the sentence for a path that is missing, of another kind, or not ours to use."""
+    kinds = (
+        *(FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError),
+        PermissionError,
+    )
+    if isinstance(error, kinds) and error.filename and error.strerror:
+        return f'{error.strerror}: {error.filename}'
+    return None
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -18,8 +18,7 @@ from mmattn.insertion.networks import (
     spatial_convs,
     stages_of,
 )
-from mmattn.insertion.resnets import as_attend_rules
-from mmattn.insertion.wish import (
+from mmattn.insertion.request import (
     Wish,
     can_stand,
     exchange,
@@ -27,6 +26,7 @@ from mmattn.insertion.wish import (
     need_part,
     refuse_twice,
 )
+from mmattn.insertion.resnets import as_attend_rules
 
 __all__ = ['add_aw_fpn', 'conv_in_backbone', 'conv_in_heads', 'conv_in_neck', 'gate_in_backbone']
 __all__ += ['gate_in_heads', 'gate_in_neck', 'make_attend']

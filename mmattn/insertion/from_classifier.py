@@ -127,7 +127,7 @@ def detector_start(cfg: Config, checkpoint: str | Path) -> DetectorStart:
     Raises:
         FileNotFoundError: there is no such checkpoint.
         ValueError: it is damaged or of another network (the sentence has the keys of both sides),
-            or the config has no backbone.
+            or the config is of a classifier or has no backbone.
     """
     loaded = load_checkpoint(checkpoint)
     backbone = _build_backbone(cfg)
@@ -165,6 +165,11 @@ def detector_config(cfg: Config, start: str | Path) -> Config:
 
 def _build_backbone(cfg: Config) -> nn.Module:
     network = Network(cfg)
+    if network.is_classifier:
+        raise ValueError(
+            f'config must be of a detector, got {cfg.filename or "one"} of the classifier '
+            f'{network.model.type}'
+        )
     part = copy.deepcopy(network.part('backbone'))
     if part is None:
         raise ValueError('config must have a model with a backbone, got one without')

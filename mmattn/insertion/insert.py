@@ -25,9 +25,16 @@ from mmattn.insertion.attends import (
 from mmattn.insertion.methods import Method, find_method
 from mmattn.insertion.networks import HOSTS, Network
 from mmattn.insertion.report import attach
+from mmattn.insertion.request import Start, Wish, can_stand, method_config, need_part
 from mmattn.insertion.resnets import becomes_attention_resnet, conv_in_resnet, gate_in_resnet
-from mmattn.insertion.wholes import TWINS, add_learn_to_pay, add_ssia, add_twin, is_ssd, repair_ssd
-from mmattn.insertion.wish import Start, Wish, can_stand, method_config, need_part
+from mmattn.insertion.whole_parts import (
+    TWINS,
+    add_learn_to_pay,
+    add_ssia,
+    add_twin,
+    is_ssd,
+    repair_ssd,
+)
 
 __all__ = ['add_attention', 'choose_init', 'insert', 'read_config']
 

@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 
 from mmattn.core.hosts import host_problem
 from mmattn.insertion.networks import Network, class_of, is_attend
-from mmattn.insertion.wish import Wish, exchange, refuse_twice
+from mmattn.insertion.request import Wish, exchange, refuse_twice
 
 __all__ = ['as_attend_rules', 'becomes_attention_resnet', 'conv_in_resnet', 'from_mmpretrain']
 __all__ += ['gate_in_resnet']

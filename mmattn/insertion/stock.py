@@ -12,6 +12,7 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 
+from mmattn.core.config import forget_pretrained
 from mmattn.insertion.insert import read_config
 
 __all__ = ['STOCK', 'Stock', 'batch_for', 'narrow']
@@ -216,7 +217,7 @@ def narrow(stock: Stock) -> Config:
             _narrow_defaults(part, stock)
     cfg.merge_from_dict(dict(model=copy.deepcopy(stock.model)))  # it pops _delete_
     model = cfg.model
-    _start_from_scratch(model)
+    forget_pretrained(model)
     cfg.load_from = None
     for part in (model.get('data_preprocessor'), cfg.get('data_preprocessor')):
         if part is not None:
@@ -262,21 +263,6 @@ def _divided(value: object, by: int):
     if isinstance(value, int):
         return value // by if value >= 32 else value
     return type(value)(_divided(item, by) for item in value)
-
-
-def _start_from_scratch(cfg: object) -> None:
-    """No checkpoint anywhere, in place."""
-    if isinstance(cfg, list | tuple):
-        for item in cfg:
-            _start_from_scratch(item)
-    if not isinstance(cfg, dict):
-        return
-    for key, value in list(cfg.items()):
-        url = key == 'pretrained' and isinstance(value, str)
-        if url or (key == 'init_cfg' and isinstance(value, dict) and 'checkpoint' in value):
-            cfg[key] = None
-        else:
-            _start_from_scratch(value)
 
 
 def _keep_few(model: dict) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmattn.analysis import method_views
-from mmattn.analysis.attention_maps import position_maps, searchlights, weight_maps
+from mmattn.analysis.attention_maps import Seen, position_maps, searchlights, weight_maps
 from mmattn.analysis.gains import find_gates
 from mmattn.convs import AWConv2d
 from mmattn.layers import LearnToPay, LearnToPayGate
@@ -111,6 +111,16 @@ def test_a_searchlight_selects_channels_and_positions(operation, tmp_path):
     both = [found, searchlights(net, x + 1)]
     method_views.paint_selectivity(both, ['a', 'b'], tmp_path / 'selectivity.png')
     read(tmp_path / 'selectivity.png')
+
+
+def test_channels_in_which_images_differ_come_first(monkeypatch):
+    figures = []
+    monkeypatch.setattr(method_views, 'save', lambda figure, file: figures.append(figure))
+    images = [np.array([0.9, 0.5, 1.0]), np.array([0.9, 0.6, 0.0])]
+    method_views.paint_selectivity([{'light': Seen(g, None)} for g in images], ['a', 'b'], None)
+    axes = figures[0].axes[0]
+    assert axes.images[0].get_array().tolist() == [[1.0, 0.5, 0.9], [0.0, 0.6, 0.9]]
+    assert '0.183 (mean), 0.500 (largest)' in axes.get_title()
 
 
 def test_what_is_not_there_is_named():

@@ -79,6 +79,12 @@ def test_maps_are_those_of_pytorch_grad_cam(model, data, method, theirs, layer):
             assert expected.std() > 0.01
 
 
+def test_the_surest_detection_is_the_first(model, data):
+    scores = detect(model, data)['scores'].tolist()
+    assert len(set(scores)) > 1
+    assert scores == sorted(scores, reverse=True)
+
+
 def test_a_class_is_the_sum_of_its_detections(model, data):
     rows = (0, 2)
     layer = dict(method='hirescam', layer='backbone.layer3')
@@ -144,6 +150,7 @@ def test_what_is_chosen(options, expected):
 @pytest.mark.parametrize(
     'options, message',
     [
+        (dict(count=0), 'count must be 1 or more, got 0'),
         (dict(rows=[4]), 'detection must be from 0 to 3, got 4'),
         (dict(label='clas 1'), "class must be a name or an index below 5, got 'clas 1', did you"),
     ],

@@ -79,6 +79,22 @@ def test_the_tool(tmp_path):
 def test_mistakes(tmp_path, capsys):
     assert run_command('latency.py', tmp_path / 'no.py') == 1
     assert 'no.py does not exist' in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        raise SystemExit(run_command('latency.py', 'x.py', '--repeats', '0'))
+    assert run_command('latency.py', 'x.py', '--repeats', '0') == 2
     assert '--repeats must be 1 or more, got 0' in capsys.readouterr().err
+    for device in ('gpu', 'cuda:99'):
+        assert run_command('latency.py', 'x.py', '--device', device) == 1
+        said = capsys.readouterr().err
+        assert f"latency: device: '{device}' cannot be used here" in said
+        assert 'Traceback' not in said
+
+
+def test_memory_of_a_cpu_is_measured_beside_a_gpu_too(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'synchronize', lambda: None)
+    monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda: 0)
+    monkeypatch.setattr(torch.cuda, 'reset_peak_memory_stats', lambda: None)
+    monkeypatch.setattr(torch.cuda, 'max_memory_allocated', lambda: 0)
+    found = measure_latency(
+        dict(once=Counting(1), five=Counting(5)), torch.randn(2, 3, 64, 64), repeats=1
+    )
+    assert found['five'].memory > 2

@@ -17,8 +17,8 @@ PADDED = (32, 32)
 def drawn(monkeypatch, tmp_path):
     """The figure of the page that is painted next, and the file it goes to."""
     figures = []
-    save = views._save
-    monkeypatch.setattr(views, '_save', lambda f, path: (figures.append(f), save(f, path)))
+    save = views.save
+    monkeypatch.setattr(views, 'save', lambda f, path: (figures.append(f), save(f, path)))
     return figures, tmp_path / 'page.png'
 
 
@@ -48,6 +48,18 @@ def test_bars_are_sorted_and_share_one_axis(drawn):
     assert 'gamma +0.250' in left.get_title()
     assert 'gamma -1.000' in other.get_title()
     assert file.stat().st_size > 1000
+
+
+def test_heat_covers_the_padded_input_and_is_cut_to_the_image(drawn):
+    figures, file = drawn
+    heat = np.zeros((32, 32))
+    heat[:, 30:] = 1  # where there is no image
+    heat[19, 0] = 1
+    views.paint_gates({'a': (None, heat)}, IMAGE, PADDED, file)
+    image, shown = (drawn.get_array() for drawn in figures[0].axes[0].images)
+    assert shown.shape[:2] == image.shape[:2] == (20, 30)
+    hot = np.abs(shown.astype(int) - shown[19, 0]).sum(2) == 0
+    assert np.argwhere(hot).tolist() == [[19, 0]]
 
 
 def test_a_gate_that_does_nothing_has_no_signal(drawn):
@@ -97,7 +109,7 @@ def test_detections(drawn):
     boxes = torch.tensor([[1.0, 2, 11, 12], [5, 5, 9, 9], [0, 0, 3, 3]])
     found = dict(bboxes=boxes, scores=torch.tensor([0.9, 0.6, 0.1]), labels=torch.zeros(3))
     maps = [
-        DetectorMap('dog 0.90', np.eye(4), boxes[:1].numpy()),
+        DetectorMap('dog 0.90', np.eye(4) + 1, boxes[:1].numpy()),
         DetectorMap('cat 0.60', np.zeros((4, 4)), boxes[1:2].numpy()),
     ]
     views.paint_detections(maps, found, IMAGE, PADDED, file)
@@ -106,4 +118,5 @@ def test_detections(drawn):
     assert first.patches[0].get_bbox().bounds == (1, 2, 10, 10)
     assert first.get_title() == 'dog 0.90\nmap of 4 x 4'
     assert 'no signal\n(0.00 everywhere)' in texts(second)
-    assert len(colour_bars(figures[0])) == 1
+    (bar,) = colour_bars(figures[0])
+    assert [label.get_text() for label in bar.get_yticklabels()] == ['0', '2']

@@ -108,6 +108,14 @@ def test_a_sentence_alone_or_the_traceback(capfd):
     assert end_run('tool', KeyboardInterrupt()) == 130
 
 
+def test_a_wrong_path_is_a_mistake(tmp_path, capfd):
+    (tmp_path / 'out').write_text('')
+    assert end_run('tool', caught((tmp_path / 'out').mkdir)) == 1
+    assert capfd.readouterr().err == f'tool: File exists: {tmp_path / "out"}\n'
+    assert end_run('tool', caught((tmp_path / 'none').read_text)) == 1
+    assert capfd.readouterr().err == f'tool: No such file or directory: {tmp_path / "none"}\n'
+
+
 def test_the_log_file_has_every_traceback(tmp_path, capfd):
     logger = MMLogger.get_instance('failures', log_file=str(tmp_path / 'run.log'))
     assert MMLogger.get_current_instance() is logger

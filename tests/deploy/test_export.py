@@ -79,6 +79,9 @@ def test_a_difference_is_seen(tmp_path):
     with torch.no_grad():
         part.model.head.bias += 1
     assert difference(part, file, SIZES) > 0.05
+    part.model.head = nn.Linear(8, 4)
+    with pytest.raises(ValueError, match=r'gives the shapes \[\(1, 5\)\] .* network \[\(1, 4\)\]'):
+        difference(part, file, SIZES)
 
 
 def test_names_say_what_an_output_is():

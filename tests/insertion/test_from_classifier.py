@@ -103,6 +103,9 @@ def test_a_classifier_of_mmpretrain_gives_its_maps(tmp_path):
     detector.model.data_preprocessor.bgr_to_rgb = False
     (note,) = detector_start(detector, file).notes
     assert 'data_preprocessor.bgr_to_rgb is False here and was True there' in note
+    detector.model.data_preprocessor.update(bgr_to_rgb=True, mean=[1, 2, 3])
+    (note,) = detector_start(detector, file).notes
+    assert 'data_preprocessor.mean is [1, 2, 3] here and was ' in note
 
 
 def test_new_gates_stay_new_and_trained_ones_without_a_place_are_named(tmp_path):
@@ -159,3 +162,8 @@ def test_the_command_writes_a_start_and_its_config(tmp_path, capsys):
     assert len(keys) == 494 and all(key.startswith('backbone.') for key in keys)
     assert run_command(tool, tmp_path / 'none.pth', config, start) == 2
     assert 'none.pth does not exist' in capsys.readouterr().err
+    pytest.importorskip('mmpretrain')
+    classifier = 'configs/demo/resnet18-cbam-s32_750i_one-digit.py'
+    assert run_command(tool, saved(tmp_path, state), classifier, start) == 2
+    said = capsys.readouterr().err
+    assert 'config must be of a detector, got' in said and 'of the classifier ImageClas' in said

@@ -54,6 +54,8 @@ def test_images(words, tmp_path, capsys, options, said, panels):
 def test_mistakes(words, capsys):
     assert run_command(TOOL, *words, '--class', 'thre') == 1
     assert "got 'thre', did you mean 'three'" in capsys.readouterr().err
+    assert run_command(TOOL, *words[:2], 'none.png') == 1
+    assert 'det_cam: the image none.png does not exist' in capsys.readouterr().err
     words[0] = str(ROOT / 'configs/demo/resnet18-cbam_750i_one-digit.py')
     pytest.importorskip('mmpretrain')
     assert run_command(TOOL, *words) == 1

@@ -275,7 +275,7 @@ def test_a_pickle_that_is_no_checkpoint_is_refused(trained, run_test, tmp_path, 
     ],
     ids=['pickle name', 'no checkpoint'],
 )
-def test_wrong_usage_of_the_run_test(run_test, capfd, args, message):
+def test_wrong_usage_of_the_test_tool(run_test, capfd, args, message):
     assert run_test(args) == 2
     assert message in capfd.readouterr().err
 
@@ -300,7 +300,7 @@ def test_training_stops_at_a_loss_that_is_no_number(tiny_config, train, tmp_path
     assert 'FloatingPointError: ' in log and 'Traceback' in log  # the log file has it all
 
 
-def test_bad_weights_are_refused_by_the_run_test(trained, run_test, tmp_path, capfd):
+def test_bad_weights_are_refused_by_the_test_tool(trained, run_test, tmp_path, capfd):
     config, run = trained
     saved = torch.load(run / 'iter_4.pth', weights_only=False)
     saved['state_dict']['backbone.conv1.weight'][0] = float('nan')

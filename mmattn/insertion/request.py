@@ -1,4 +1,4 @@
-"""One wish: this method, in this part, at this place; and the words for what cannot be."""
+"""A request: this method, in this part, at this place; and the words for what cannot be."""
 
 import inspect
 from collections.abc import Sequence
