@@ -68,7 +68,7 @@ def _open(dataset_cfg: Mapping, scope: str) -> Any:
     cls = find_class(dataset_cfg, scope)
     if not (inspect.isclass(cls) and issubclass(cls, CustomDataset)):
         return None
-    if cls.load_data_list is not CustomDataset.load_data_list or dataset_cfg.get('ann_file'):
+    if cls.load_data_list is not CustomDataset.load_data_list:
         return None
     options = {k: v for k, v in dataset_cfg.items() if k not in ('type', '_scope_', 'pipeline')}
     try:
