@@ -2,6 +2,4 @@
 
 _base_ = './_base_/cifar100_300e.py'
 
-custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
-
 model = dict(head=dict(compatibility='dot'))

@@ -1,5 +1,3 @@
 """VGG-16 with learned compatibility (pc) on CIFAR-10."""
 
 _base_ = './_base_/cifar10_300e.py'
-
-custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)

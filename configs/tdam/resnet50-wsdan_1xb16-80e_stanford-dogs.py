@@ -1,19 +1,3 @@
-"""Stanford Dogs. A line of train.txt and test.txt is
-`n02085620-Chihuahua/n02085620_10074.jpg 0`.
-"""
+"""The plain ResNet-50 with WS-DAN on Stanford Dogs."""
 
-_base_ = './resnet50-wsdan_1xb16-80e_cub.py'
-
-model = dict(head=dict(num_classes=120))
-data_preprocessor = dict(num_classes=120)
-dogs = dict(
-    _delete_=True, type='CustomDataset', data_root='data/stanford_dogs', data_prefix='Images'
-)
-train_dataloader = dict(
-    dataset=dict(**dogs, ann_file='train.txt', pipeline={{_base_.train_pipeline}})
-)
-val_dataloader = dict(dataset=dict(**dogs, ann_file='test.txt', pipeline={{_base_.test_pipeline}}))
-test_dataloader = val_dataloader
-
-# schedule: the authors' rate for dogs
-optim_wrapper = dict(optimizer=dict(lr=1e-4))
+_base_ = './_base_/wsdan_stanford-dogs_80e.py'

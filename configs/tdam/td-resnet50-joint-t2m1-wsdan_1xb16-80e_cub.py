@@ -1,3 +1,5 @@
+"""TDResNet-50 (joint, t2 m1) with WS-DAN on CUB-200-2011."""
+
 _base_ = './_base_/wsdan_cub_80e.py'
 
 model = dict(

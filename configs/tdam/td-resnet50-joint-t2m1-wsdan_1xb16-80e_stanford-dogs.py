@@ -1,19 +1,9 @@
-"""Stanford Dogs. A line of train.txt and test.txt is
-`n02085620-Chihuahua/n02085620_10074.jpg 0`.
-"""
+"""TDResNet-50 (joint, t2 m1) with WS-DAN on Stanford Dogs."""
 
-_base_ = './td-resnet50-joint-t2m1-wsdan_1xb16-80e_cub.py'
+_base_ = './_base_/wsdan_stanford-dogs_80e.py'
 
-model = dict(head=dict(num_classes=120))
-data_preprocessor = dict(num_classes=120)
-dogs = dict(
-    _delete_=True, type='CustomDataset', data_root='data/stanford_dogs', data_prefix='Images'
+model = dict(
+    backbone=dict(
+        type='mmattn.TDResNet', preset='r50-joint-t2m1', init='identity', norm_eval=False
+    )
 )
-train_dataloader = dict(
-    dataset=dict(**dogs, ann_file='train.txt', pipeline={{_base_.train_pipeline}})
-)
-val_dataloader = dict(dataset=dict(**dogs, ann_file='test.txt', pipeline={{_base_.test_pipeline}}))
-test_dataloader = val_dataloader
-
-# schedule: the authors' rate for dogs
-optim_wrapper = dict(optimizer=dict(lr=1e-4))

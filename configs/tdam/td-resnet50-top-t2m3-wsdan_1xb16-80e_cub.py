@@ -1,3 +1,5 @@
+"""TDResNet-50 (top, t2 m3) with WS-DAN on CUB-200-2011."""
+
 _base_ = './_base_/wsdan_cub_80e.py'
 
 model = dict(

@@ -117,6 +117,10 @@ def convert(
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return a checkpoint of the authors as ``(state dict, arguments of TDResNet)``.
 
+    Args:
+        checkpoint: what their file holds.
+        distance, steps: see :func:`read_options`.
+
     Raises:
         ValueError: it holds no state dict, is no top-down ResNet, or has missing, unknown or
             misshapen keys, which are listed.

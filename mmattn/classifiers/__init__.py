@@ -1,13 +1,14 @@
 """Whole classifiers of mmpretrain that look at an image more than once."""
 
-from mmattn.core.hosts import require_host
+from mmattn.core.hosts import explain_missing, require_host
 
-_problem = None
+_HOSTS = {'StepClassifier': 'mmpretrain', 'WSDAN': 'mmpretrain'}
+_problems = {}
 
 try:
     require_host('mmpretrain')
 except ImportError as error:
-    _problem = error
+    _problems['mmpretrain'] = error
 else:
     from mmattn.classifiers.step_classifier import StepClassifier
     from mmattn.classifiers.wsdan import WSDAN
@@ -15,7 +16,4 @@ else:
 __all__ = ['StepClassifier', 'WSDAN']
 
 
-def __getattr__(name: str):
-    if name in __all__:
-        raise ImportError(f'{name} needs mmpretrain: {_problem}') from _problem
-    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+__getattr__ = explain_missing(__name__, _HOSTS, _problems)

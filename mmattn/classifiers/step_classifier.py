@@ -97,14 +97,10 @@ class StepClassifier(ImageClassifier):
         return losses
 
     def _union_loss(self, scores: Tensor, data_samples: list) -> Tensor:
-        mixed = 'gt_score' in data_samples[0]
-        target = (
-            torch.stack([sample.gt_score for sample in data_samples])
-            if mixed
-            else torch.cat([sample.gt_label for sample in data_samples])
-        ).to(scores.device)
-        loss = self.head.loss_module
-        each = torch.stack([loss(step, target, reduction_override='none') for step in scores])
+        each = torch.stack([
+            self.head._get_loss(step, data_samples, reduction_override='none')['loss']
+            for step in scores
+        ])  # fmt: skip
         best = scores.argmax(2)  # (T, N)
         agreeing = best == best.gather(0, each.argmin(0, keepdim=True))
         return (each * agreeing).mean()

@@ -6,6 +6,7 @@ import torch
 from mmpretrain.models import ImageClassifier
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import masks_to_boxes
 
 from mmattn.registry import MODELS
 
@@ -150,17 +151,10 @@ def attention_boxes(
     """
     height, width = size
     large, least = _thresholds(attention, thresholds, size)
-    inside = large >= least
-    boxes = []
-    for by_row, by_column in zip(inside.any(2), inside.any(1)):
-        (y, x) = (places.nonzero()[:, 0] for places in (by_row, by_column))
-        boxes.append((
-            max(int(x[0] - margin * width), 0),
-            max(int(y[0] - margin * height), 0),
-            min(int(x[-1] + 1 + margin * width), width),
-            min(int(y[-1] + 1 + margin * height), height),
-        ))  # fmt: skip
-    return torch.tensor(boxes, device=attention.device)
+    boxes = masks_to_boxes(large >= least).double()  # the last row and column are inside
+    boxes[:, 2:] += 1
+    grown = boxes + margin * boxes.new_tensor([-width, -height, width, height])
+    return grown.clamp(min=0).minimum(boxes.new_tensor([width, height] * 2)).long()
 
 
 def attention_crop(images: Tensor, attention: Tensor, thresholds: Tensor, margin: float) -> Tensor:

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.fileio import LocalBackend, get_file_backend
-from mmengine.registry import DATASETS, DefaultScope
 
 from mmattn.core.names import shorten
+from mmattn.data.config import find_class
 
 __all__ = ['check_folders']
 
@@ -65,14 +65,10 @@ def _open(dataset_cfg: Mapping, scope: str) -> Any:
         return None
     if any('://' in str(dataset_cfg.get(key)) for key in ('data_root', 'data_prefix')):
         return None
-    if DefaultScope.get_current_instance() is None:
-        DefaultScope.get_instance('mmattn', scope_name=scope)
-    kind = dataset_cfg.get('type')
-    with DATASETS.switch_scope_and_registry(scope) as registry:
-        cls = registry.get(kind) if isinstance(kind, str) else kind
+    cls = find_class(dataset_cfg, scope)
     if not (inspect.isclass(cls) and issubclass(cls, CustomDataset)):
         return None
-    if cls.load_data_list is not CustomDataset.load_data_list or dataset_cfg.get('ann_file'):
+    if cls.load_data_list is not CustomDataset.load_data_list:
         return None
     options = {k: v for k, v in dataset_cfg.items() if k not in ('type', '_scope_', 'pipeline')}
     try:

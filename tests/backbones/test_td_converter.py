@@ -20,8 +20,8 @@ def norm(name, width):
     return shapes | {f'{name}.num_batches_tracked': ()}
 
 
-def author_shapes(depths, bottleneck, m, joint, t=2, classes=1000, blocks=None):
-    """Key -> shape as the authors' ResNet has them (width 64, r 16), from its print-out."""
+def author_shapes(depths, bottleneck, m, joint, t=2, classes=1000, blocks=None, r=16):
+    """Key -> shape as the authors' ResNet has them (width 64), from its print-out."""
     out = {'conv1.weight': (64, 3, 7, 7), **norm('bn1', 64)}
     inplanes = 64
     for stage, depth in enumerate(depths):
@@ -46,7 +46,7 @@ def author_shapes(depths, bottleneck, m, joint, t=2, classes=1000, blocks=None):
                     for i in range(count - m + 1, count + 1):
                         out |= norm(f'{name}.bn{i}_{k}', kernels[i - 1][0])
                 low = kernels[count - m][1] if m else wide
-                hidden = wide // 16
+                hidden = wide // r
                 layers = (
                     {
                         'Ug_top_mlp.0': (hidden, wide),
@@ -101,6 +101,13 @@ R18, R50, R101 = ((2, 2, 2, 2), False), ((3, 4, 6, 3), True), ((3, 4, 23, 3), Tr
             dict(depth=101, steps=2, distance=1, attention='joint', reduction=16),
             46754856,
             id='r101-joint-t2m1',
+        ),
+        pytest.param(
+            R18,
+            dict(m=1, joint=False, r=8),
+            dict(depth=18, steps=2, distance=1, attention='top', reduction=8),
+            None,
+            id='another reduction',
         ),
     ],
 )

@@ -142,9 +142,11 @@ def test_the_metric_by_hand(tmp_path):
 
 
 def test_the_metric_without_boxes_has_no_union():
-    metric = METRICS.build(dict(type='mmattn.StepAccuracy', topk=(1,)))
+    metric = METRICS.build(dict(type='mmattn.StepAccuracy'))
     metric.process(None, [predicted(0, [[0.6, 0.4], [0.3, 0.7]])])
-    assert 'steps/union_top1' not in metric.evaluate(1)
+    found = metric.evaluate(1)
+    assert 'steps/union_top1' not in found
+    assert found['steps/step_2_top5'] == 100  # two classes
 
 
 @pytest.mark.parametrize(

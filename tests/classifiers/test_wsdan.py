@@ -9,6 +9,7 @@ from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch.nn import functional as F
 
+from mmattn.classifiers import wsdan
 from mmattn.classifiers.wsdan import attention_boxes, attention_crop, attention_drop
 from mmattn.heads import WSDANHead
 from mmattn.heads.wsdan_head import bilinear_attention_pooling
@@ -47,6 +48,34 @@ def test_pooling_is_the_loop():
         torch.autograd.grad((out * weights).sum(), features)[0] for out in (found, expected)
     ]
     torch.testing.assert_close(*gradients)
+
+
+def test_pooling_is_in_float32_under_autocast():
+    features, maps = image(2, 3, 4, 5).detach().float(), attention(2, 2, 4, 5, seed=1).float()
+    expected = bilinear_attention_pooling(features, maps)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        found = bilinear_attention_pooling(features, maps)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_scores_and_loss_of_the_head_alone():
+    head = randomise(WSDANHead(3, 2, maps=4)).double().eval()
+    x, labels = image(2, 2, 3, 5).detach(), torch.tensor([2, 0])
+    conv, norm, _ = head.attention
+    out = torch.einsum('mc,nchw->nmhw', conv.weight[:, :, 0, 0], x)
+    out = (out - _wide(norm.running_mean)) / (_wide(norm.running_var) + 1e-3).sqrt()
+    maps = (out * _wide(norm.weight) + _wide(norm.bias)).clamp(min=0)
+    pooled = reference.bilinear_attention_pooling(x, maps)
+    scores = 100 * pooled @ head.fc.weight.T
+    torch.testing.assert_close(head((x,)), scores)
+    losses = head.loss((x,), samples(2, 0))
+    torch.testing.assert_close(losses['loss'], F.cross_entropy(scores, labels))
+    expected, _ = reference.centre_step(head.centres, pooled, labels, 0.05)
+    torch.testing.assert_close(losses['loss_centre'], expected)
+
+
+def _wide(values):
+    return values[None, :, None, None]
 
 
 def test_the_centres_move_with_every_image_of_a_class():
@@ -113,15 +142,27 @@ def test_losses_are_those_of_three_looks(monkeypatch):
     assert sorted(losses) == ['loss_centre', 'loss_crop', 'loss_drop', 'loss_whole']
 
 
-def test_a_prediction_is_the_mean_of_whole_image_and_crop():
-    model, inputs = build().eval(), image(2, 3, 64, 64)
+@pytest.mark.parametrize('share, options', [(0.1, {}), (0.9, dict(test_thr=0.9))])
+def test_a_prediction_is_the_mean_of_whole_image_and_crop(share, options):
+    model, inputs = build(**options).eval(), image(2, 3, 64, 64)
     with torch.no_grad():
         found = model(inputs, mode='predict')
         maps = model.head.attend(model.extract_feat(inputs))[1].mean(1)
-        crops = torch.stack([reference.crop(inputs[n], maps[n], 0.1, 0.05) for n in range(2)])
+        crops = torch.stack([reference.crop(inputs[n], maps[n], share, 0.05) for n in range(2)])
+        assert share < 0.9 or not torch.allclose(crops, inputs)
         expected = (model(inputs).softmax(1) + model(crops).softmax(1)) / 2
     torch.testing.assert_close(torch.stack([s.pred_score for s in found]), expected)
     assert [s.pred_label.item() for s in found] == expected.argmax(1).tolist()
+
+
+def test_shares_are_drawn_for_each_image(monkeypatch):
+    seen = []
+    for name in ('attention_crop', 'attention_drop'):
+        monkeypatch.setattr(wsdan, name, lambda images, maps, shares, *_: seen.append(shares))
+    build().augment(image(50, 3, 8, 8).detach(), attention(50, 4, 2, 2))
+    for shares, (low, high) in zip(seen, [(0.4, 0.6), (0.2, 0.5)], strict=True):
+        assert len(shares.unique()) > 40
+        assert low <= shares.min() < low + 0.1 and high - 0.1 < shares.max() <= high
 
 
 def test_every_parameter_learns_and_maps_are_drawn():

@@ -169,7 +169,8 @@ def test_filters_that_leave_nothing_are_refused_as_the_host_would_apply_them(
     [
         (
             voc_object(corners=(5, 6, 5, 6)),
-            r'1 of 2 boxes have no width or no height, such as cat \[5, 6, 5, 6\] in .*a\.xml; '
+            r'1 of 2 boxes have no width or no height, such as cat \[5, 6, 5, 6\] in object 1 of '
+            r'.*a\.xml; '
             r'leave them out with .*train_dataloader\.dataset\.filter_cfg\.bbox_min_size=1',
         ),
         (

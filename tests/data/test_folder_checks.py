@@ -39,6 +39,7 @@ ROWS = {
     'sorted': (dict(classes=FOLDERS), None),
     'other names': (dict(classes=('Bus', 'Car', 'Van')), None),
     'more outputs': (dict(outputs=10), None),
+    'no labels': (dict(classes=('car', 'bus', 'van'), with_label=False), None),
     'another order': (
         dict(classes=('car', 'bus', 'van')),
         r"'car' is label 0 in classes and label 1 in .*train: mmpretrain numbers folders by their "

@@ -152,6 +152,7 @@ def test_cub_and_its_head(tmp_path):
     assert entry.found == ('2 images of 2 classes, 1 to 1 a class; the whole set has 5,994')
     assert entry.whole
     assert '198 of 200 classes have no image' in entry.notes
+    assert '5,992 images fewer than the whole set' in entry.notes
     (root / 'train_test_split.txt').unlink()
     assert 'train_test_split.txt, which CUB reads, does not exist' in look(cfg).missing
 

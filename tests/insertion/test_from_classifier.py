@@ -14,6 +14,7 @@ from mmattn.core.modes import eval_mode
 from mmattn.insertion import detector_start, read_config
 from mmattn.testing import randomise
 from tests.commands import run_command
+from tests.insertion.one_digit import write_configs
 from tests.reference.authors_resnet import authors_maps, authors_state
 
 PLAIN = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
@@ -87,12 +88,13 @@ def test_a_classifier_of_mmpretrain_gives_its_maps(tmp_path):
     pytest.importorskip('mmpretrain')
     from mmpretrain.registry import MODELS
 
-    cfg = Config.fromfile('configs/demo/resnet18-cbam-s32_750i_one-digit.py')
+    classifier, detector = write_configs(tmp_path)
+    cfg = Config.fromfile(classifier)
     torch.manual_seed(0)
     net = randomise(MODELS.build(cfg.model)).double().eval()
     meta = dict(cfg=cfg.pretty_text)
     file = saved(tmp_path, net.state_dict(), meta=meta)
-    detector = read_config('configs/demo/faster-rcnn_r18-cbam_fpn_150i_one-digit-96.py')
+    detector = read_config(detector)
     start = detector_start(detector, file)
     assert start.family == 'mmpretrain' and start.report.fits and start.notes == []
     x = torch.rand(1, 3, 64, 64, dtype=torch.float64)

@@ -5,11 +5,10 @@ import torch
 
 from mmattn.core.checkpoint import find_state, load_checkpoint
 from mmattn.data.digits import make_digits
-from tests.commands import ROOT, run_command
+from tests.commands import run_command
+from tests.insertion.one_digit import write_configs
 
 pytest.importorskip('mmdet')
-CLASSIFIER = 'resnet18-cbam-s32_750i_one-digit.py'
-DETECTOR = 'faster-rcnn_r18-cbam_fpn_150i_one-digit-96.py'
 
 
 @pytest.mark.slow
@@ -17,13 +16,12 @@ def test_a_detector_starts_from_a_classifier(train, tmp_path, monkeypatch, capfd
     pytest.importorskip('mmpretrain', reason='the classifier is one of its')
     monkeypatch.chdir(tmp_path)
     make_digits('data/one_digit', train=40, val=10, size=32, one_digit=True)
-    make_digits('data/one_digit_96', train=20, val=10, size=96, one_digit=True)
+    make_digits('work_dirs/demo/digits', train=20, val=10, size=96)
     two = ['train_cfg.max_iters=2', 'train_cfg.val_interval=2']
-    classifier = str(ROOT / 'configs/demo' / CLASSIFIER)
+    classifier, detector = write_configs(tmp_path)
     options = [*two, 'default_hooks.checkpoint.interval=2', 'train_dataloader.batch_size=8']
     assert train([classifier, '--work-dir', 'cls', '--cfg-options', *options]) == 0
 
-    detector = str(ROOT / 'configs/demo' / DETECTOR)
     capfd.readouterr()
     words = ['cls/iter_2.pth', detector, 'start.pth', '--out', 'mine.py']
     assert run_command('model_converters/classifier_to_detector.py', *words) == 0

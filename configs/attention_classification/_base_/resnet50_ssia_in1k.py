@@ -4,12 +4,4 @@ _base_ = '../../ssia/resnet50_1xb64-100e_in1k.py'
 
 custom_imports = dict(imports=['mmattn.registry'], allow_failed_imports=False)
 
-model = dict(
-    backbone=dict(
-        _delete_=True,
-        type='mmattn.AttentionResNet',
-        depth=50,
-        out_indices=(3,),
-        norm_eval=False,
-    )
-)
+model = dict(backbone=dict(type='mmattn.AttentionResNet', norm_eval=False))
