@@ -27,9 +27,6 @@ class ResultProgress(Progress):
         judged: Whether there are true boxes, and so metrics.
         stream: Where the bar is drawn; None for the standard error.
         every: Seconds between two lines.
-
-    Raises:
-        ValueError: The IoU of the settings is outside (0, 1].
     """
 
     def __init__(

@@ -150,7 +150,8 @@ def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
         (['--input-size', '1', '2', '3'], r'one or two numbers, got \[1, 2, 3\]'),
         (['--crop-from', '8'], 'crop-from must be at least the input size 32, got 8'),
         (['--device', 'tpu9'], "device: 'tpu9' is not known to torch"),
-        (['--device', 'meta'], 'device: meta holds no numbers'),
+        (['--device', 'meta'], 'device: meta holds no values'),
+        (['--device', 'xla'], 'device: xla is not there; use cpu'),
         (['--workers', '-1'], 'workers must be 0 or more, got -1'),
         (['--config', 'nope.py'], 'config nope.py does not exist'),
         (['--steps', 'all'], "steps must be 'last' or 'mean'"),
@@ -188,6 +189,14 @@ def test_bad_models(tmp_path, capsys, model, message):
         model = (f'python:{file}:make',)
     assert basic(tmp_path, model=model) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_config_may_give_one_value_for_a_list(tmp_path):
+    config = tmp_path / 'c.py'
+    config.write_text('input_size = 24\n')
+    assert basic(tmp_path, '--config', config) == 0
+    found = json.loads((tmp_path / 'out/summary.json').read_text())
+    assert found['preprocess']['input_size'] == [24, 24]
 
 
 def test_missing_arguments(capsys, tmp_path):
