@@ -52,6 +52,8 @@ def test_a_folder_without_annotations(tmp_path, photos, capsys):
         assert found['category_id'] == same.label + 1
         assert found['score'] == pytest.approx(same.score, abs=1e-6)
         assert found['area'] == pytest.approx(w * h, abs=0.5)
+    lines = (out / 'per_image.jsonl').read_text().splitlines()
+    assert not any(json.loads(line)['sweep'] for line in lines)  # there is nothing to hit
     rows = list(csv.DictReader((out / 'boxes.csv').open(newline='')))
     assert [row['image'] for row in rows] == ['a.png', 'b.jpg', 'broken.png', 'in/c.png']
     assert rows[0]['class'] in NAMES

@@ -1,6 +1,7 @@
 """Two runs beside each other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,8 @@ def test_the_images_are_compared_before_the_run(tmp_path):
     check_other(other, images)
     with pytest.raises(ValueError, match='the same boxes, got .*images is 2, here it is 1'):
         check_other(other, images[:1])
+    with pytest.raises(ValueError, match='the same boxes, got .*images_crc is '):
+        check_other(other, [images[0], replace(images[1], boxes_xyxy=((0, 0, 5, 5),))])
 
 
 @pytest.mark.parametrize('name', ['run.json', 'summary.json'])

@@ -44,6 +44,19 @@ def test_resume_and_forgotten_resume(tmp_path, capsys):
     assert basic(tmp_path, '--resume') == 0
 
 
+def test_beside_another_run(tmp_path, capsys):
+    first = tmp_path / 'first'
+    assert basic(tmp_path, '--work-dir', first) == 0
+    assert basic(tmp_path, '--rule', 'cam-0.20', '--compare', first) == 0
+    assert f'in {first}, the same 6 images:' in capsys.readouterr().out
+    run = json.loads((first / 'run.json').read_text())
+    (first / 'run.json').write_text(json.dumps(dict(run, images=5)))
+    other = tmp_path / 'other'
+    assert basic(tmp_path, '--work-dir', other, '--compare', first) == 2
+    assert 'images is 5, here it is 6' in capsys.readouterr().err
+    assert not other.exists()  # said before the run, not after it
+
+
 def test_all_options(tmp_path):
     flags = '--cam layercam --rule cam-0.30 --target-layer 3 --steps mean --maps top5'
     flags += ' --iou-thr 0.4 --sweep-step 0 --input-size 40 48 --mean 1 2 3 --std 4 5 6'
