@@ -30,6 +30,7 @@ from mmattn.analysis.attention_maps import at_each_step
 from mmattn.cli.failures import end_run
 from mmattn.core.checkpoint import guarded_loading
 from mmattn.core.config import read_config
+from mmattn.core.devices import choose_device
 from mmattn.core.text import write_text
 from mmattn.data.folders import find_images
 from mmattn.data.sizes import first_size
@@ -150,11 +151,14 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
         unknown = sorted(set(values) - set(allowed))
         if unknown:
             raise ValueError(f'config sets {", ".join(unknown)}; it can set {", ".join(allowed)}')
+        for action in parser._actions:  # a config may give one value where a list is taken
+            value = values.get(action.dest)
+            if action.nargs == '+' and not isinstance(value, list | tuple | None):
+                values[action.dest] = [value]
         parser.set_defaults(**values)
         args = parser.parse_args(argv)
     if len(args.model) > 2:
         raise ValueError(f'give a model and at most one checkpoint, got {" ".join(args.model)}')
-    args.images = [args.images] if isinstance(args.images, str) else args.images
     if not args.show:
         _check_data(args)
     if args.synsets and args.classes:
@@ -180,8 +184,6 @@ def _check_data(args: argparse.Namespace) -> None:
             raise ValueError(f'--{name} needs --annotations')
     if args.steps == 'all':
         raise ValueError("--steps all needs --annotations or --show; 'last' and 'mean' do not")
-    if args.overlays is not None and args.overlays < 0:
-        raise ValueError(f'overlays must be 0 or more, got {args.overlays}')
 
 
 def make_settings(args: argparse.Namespace) -> Settings:
@@ -225,23 +227,6 @@ def with_names(classifier: Classifier, args: argparse.Namespace, count: int) -> 
     if len(names) != count:
         raise ValueError(f'{source} names {len(names)} classes and the classifier has {count}')
     return replace(classifier, classes=tuple(names))
-
-
-def choose_device(args: argparse.Namespace) -> torch.device:
-    """Choose the device to run on, one for each process of a launcher."""
-    if args.device:
-        try:
-            device = torch.device(args.device)
-        except RuntimeError as error:
-            raise ValueError(f'device: {args.device!r} is not known to torch') from error
-        if device.type == 'meta':
-            raise ValueError('device: meta holds no numbers; use cpu or cuda')
-        if device.type == 'cuda' and not torch.cuda.is_available():
-            raise ValueError(f'device: {args.device} is not there; use cpu')
-        return device
-    if not torch.cuda.is_available():
-        return torch.device('cpu')
-    return torch.device('cuda', torch.cuda.current_device())
 
 
 def start_processes(args: argparse.Namespace) -> None:
@@ -322,7 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = make_settings(args)
         with guarded_loading(args.trust):
             classifier = make_classifier(args)
-        device = choose_device(args)
+        device = choose_device(args.device)
         work_dir = work_dir_of(args)
         classes = count_classes(classifier, image_size=first_size(named_images(args)))
         if args.annotations is None or args.classes:  # else they are matched by name

@@ -6,14 +6,17 @@ import sys
 import time
 from typing import Any, TextIO
 
+from mmengine.dist import get_dist_info
+
 __all__ = ['Progress']
 
 
 class Progress:
     """Shows a count that grows; use it as a context.
 
-    On a terminal, where rich is installed, it is a bar with the time that is left. Elsewhere (a
-    file, a pipe) it is a line every few seconds.
+    On a terminal of one process, where rich is installed, it is a bar with the time that is left.
+    Elsewhere (a file, a pipe) it is a line every few seconds. A class that derives from it may
+    write other lines (:meth:`line`) to another place (:meth:`say`).
 
     Args:
         what: what is counted, a word before the count.
@@ -40,7 +43,7 @@ class Progress:
 
     def update(self, done: int, said: str = '') -> None:
         """Show that so many are done, and a word on how it goes."""
-        if self._bar is None and self.stream.isatty():
+        if self._bar is None and self.stream.isatty() and get_dist_info()[1] == 1:
             self._bar, self._task = _make_bar(self.what, self.total, self.stream)
         if self._bar:
             self._bar.update(self._task, completed=done, said=said)
@@ -50,8 +53,12 @@ class Progress:
             return
         self.last = now
         left = (now - self.start) / max(done, 1) * (self.total - done)
+        self.say(self.line(done, said, left))
+
+    def line(self, done: int, said: str, left: float) -> str:
+        """Return the plain line for a count, a word on how it goes, and the seconds left."""
         parts = [f'  {self.what} {done}/{self.total}', said, f'time left {left:.0f} s']
-        print('  '.join(part for part in parts if part), file=self.stream, flush=True)
+        return '  '.join(part for part in parts if part)
 
     def say(self, line: str) -> None:
         """Print a line, above the bar where there is one."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,11 @@ def annotate(
         The summary in the first process, None in the others.
 
     Raises:
-        ValueError: No such class; see :func:`~mmattn.localization.run.write_results`.
+        ValueError: No such class, or fewer than no drawings; see
+            :func:`~mmattn.localization.run.write_results`.
     """
+    if overlays is not None and overlays < 0:
+        raise ValueError(f'overlays must be 0 or more, got {overlays}')
     settings = replace(plan.settings, sweep_step=0)  # there is nothing to hit
     work_dir, device = Path(plan.work_dir), plan.device
     classifier.model.to(device)
@@ -78,7 +82,7 @@ def annotate(
     with Localizer(classifier, settings, device) as localizer:
         readable = (result for result in results if result.error is None)
         by_key = {image.key: image for image in images}
-        for result in _first(readable, overlays):
+        for result in islice(readable, overlays):
             file = work_dir / OVERLAYS / f'{result.key}.png'
             file.parent.mkdir(parents=True, exist_ok=True)
             draw(explain(localizer, by_key[result.key].path, result.label)[-1]).save(file)
@@ -86,13 +90,6 @@ def annotate(
     assumed = names != tuple(classifier.classes)
     write_report(work_dir, summary, cards, names, info.command, names_assumed=assumed)
     return summary
-
-
-def _first(results: Iterator[ImageResult], count: int | None) -> Iterator[ImageResult]:
-    for number, result in enumerate(results):
-        if number == count:
-            return
-        yield result
 
 
 def _by_relative_name(images: Sequence[AnnotatedImage]) -> list[AnnotatedImage]:

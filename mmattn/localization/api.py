@@ -27,7 +27,15 @@ from mmattn.localization.structures import AnnotatedImage, AnnotationSet
 from mmattn.localization.sweep import iou_matrix
 from mmattn.localization.tables import write_class_csv, write_image_csv
 
-__all__ = ['center_baseline', 'check_labels', 'evaluate', 'how_made', 'show', 'table']
+__all__ = [
+    'center_baseline',
+    'check_label',
+    'check_labels',
+    'evaluate',
+    'how_made',
+    'show',
+    'table',
+]
 
 SHOWN = ('top1_loc', 'top5_loc', 'gt_known', 'max_box_acc', 'max_box_acc_v2')
 
@@ -50,10 +58,11 @@ def evaluate(
         The summary in the first process, None in the others.
 
     Raises:
-        ValueError: See :func:`check_labels` and :func:`~mmattn.localization.run.write_results`.
+        ValueError: The run to compare with is none over these images; see :func:`check_labels`
+            and :func:`~mmattn.localization.run.write_results`.
     """
     if plan.info.compare is not None:
-        check_other(plan.info.compare)
+        check_other(plan.info.compare, annotations.images)
     settings, work_dir, device = plan.settings, plan.work_dir, plan.device
     classifier.model.to(device)
     images = annotations.images
@@ -111,6 +120,21 @@ def how_made(classifier: Classifier, settings: Settings, info: RunInfo) -> dict[
         closed_form=info.closed_form,
         failures=[dict(key=k, error=e) for k, e in info.failures[:50]],
     )
+
+
+def check_label(label: int | None, num_classes: int) -> None:
+    """Check the class that a user asks for; None is the best one of each image.
+
+    Raises:
+        ValueError: No such class.
+        TypeError: The label is no integer.
+    """
+    if label is None:
+        return
+    if not isinstance(label, int) or isinstance(label, bool):
+        raise TypeError(f'label must be an integer or None, got {label!r}')
+    if not 0 <= label < num_classes:
+        raise ValueError(f'label must be 0 to {num_classes - 1}, got {label}')
 
 
 def check_labels(annotations: AnnotationSet, num_classes: int) -> None:
@@ -204,8 +228,7 @@ def show(
         ValueError: An image cannot be decoded, an unknown label, or an unwritable folder.
     """
     count = count_classes(classifiers[0], device, first_size(paths))
-    if label is not None and not 0 <= label < count:
-        raise ValueError(f'label must be 0 to {count - 1}, got {label}')
+    check_label(label, count)
     try:
         Path(work_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:

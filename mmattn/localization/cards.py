@@ -64,7 +64,7 @@ def _card(
     other: ImageResult | None,
 ) -> dict[str, Any]:
     label = result.label
-    overlay = explain(localizer, image.path, label, image.boxes_xyxy, image.size)[-1]
+    overlay = explain(localizer, image.path, label, image.boxes_xyxy, image.size, image.frame)[-1]
     best = result.top5[0] if result.top5 else -1
     card = dict(
         _drawn(overlay),

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from mmattn.core.config import forget_pretrained, read_config
 from mmattn.core.modes import eval_mode
 from mmattn.core.names import closest
 from mmattn.localization.images import Preprocess
+from mmattn.localization.recipes import colours_of, preprocess_of
 
 __all__ = [
     'KINDS',
@@ -140,11 +142,7 @@ def _from_network(model: nn.Module) -> Classifier:
     name = type(model).__name__
     prep = getattr(model, 'data_preprocessor', None)
     if hasattr(prep, 'to_rgb'):  # mmpretrain's
-        mean, std = getattr(prep, 'mean', torch.zeros(3)), getattr(prep, 'std', torch.ones(3))
-        mean, std = (tuple(values.flatten().tolist()) for values in (mean, std))
-        channels = 'rgb' if prep.to_rgb else 'bgr'
-        preprocess = Preprocess(mean=mean, std=std, channels=channels)
-        return Classifier(model, preprocess, name, forward=_tensor_mode)
+        return Classifier(model, Preprocess(**colours_of(prep)), name, forward=_tensor_mode)
     if isinstance(getattr(model, 'pretrained_cfg', None), Mapping):  # timm's
         return Classifier(model, _timm_preprocess(model), name)
     return Classifier(model, name=name)
@@ -227,8 +225,6 @@ def _from_mmpretrain(
     from mmengine.hub import get_config
     from mmengine.registry import DefaultScope
     from mmpretrain.registry import MODELS
-
-    from mmattn.localization.recipes import preprocess_of
 
     try:
         if Path(what).is_file():
@@ -356,12 +352,23 @@ def _from_python(what: str, weights: str | None) -> Classifier:
         function = module
         for part in attribute.split('.'):
             function = getattr(function, part)
-    except (ImportError, FileNotFoundError, AttributeError) as error:
+    except (ImportError, FileNotFoundError, AttributeError, SyntaxError) as error:
         raise ValueError(f'python:{what} cannot be imported: {error}') from error
-    made = function(*([weights] if weights else []))
-    model, values = made if isinstance(made, tuple) else (made, {})
-    if not isinstance(model, nn.Module):
-        raise ValueError(f'python:{what} must return an nn.Module, got {type(model).__name__}')
+    if not callable(function):
+        raise ValueError(f'python:{what} must be a function, got {type(function).__name__}')
+    given = [weights] if weights else []
+    try:
+        inspect.signature(function).bind(*given)
+    except TypeError as error:
+        shown = ', '.join(map(repr, given)) or 'no argument'
+        raise ValueError(f'python:{what} cannot be called with {shown}: {error}') from error
+    made = function(*given)
+    model, values = made if isinstance(made, tuple) and len(made) == 2 else (made, {})
+    if not isinstance(model, nn.Module) or not isinstance(values, Mapping):
+        got = ', '.join(type(v).__name__ for v in (made if isinstance(made, tuple) else [made]))
+        raise ValueError(
+            f'python:{what} must return an nn.Module, got {got}; a dict may follow the module'
+        )
     values = dict(values)
     classes = tuple(values.pop('classes', ()))
     unknown = set(values) - set(Preprocess.__dataclass_fields__)

@@ -57,6 +57,7 @@ def explain(
     label: int | None = None,
     truth_xyxy: Sequence = (),
     size: tuple[int, int] | None = None,
+    frame: str | None = None,
 ) -> list[Overlay]:
     """Make the overlays of one image: one for each step where the target has several maps.
 
@@ -66,11 +67,12 @@ def explain(
         label: Class to explain, or None for the best one.
         truth_xyxy: True boxes in image pixels.
         size: Annotated ``(height, width)``, or None.
+        frame: See :func:`~mmattn.localization.images.read_in_frame`.
 
     Raises:
         ValueError: The image cannot be decoded.
     """
-    image = read_in_frame(path, size)
+    image = read_in_frame(path, size, frame)
     array, geometry = localizer.classifier.preprocess.apply(image)
     x = localizer.to_input(torch.from_numpy(array.copy())[None])
     out = localizer.maps(x, lambda scores: _ask(scores, label))

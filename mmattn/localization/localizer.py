@@ -46,6 +46,10 @@ class Settings:
         iou_thr: IoU from which a box is right.
         sweep_step: Distance of the MaxBoxAcc thresholds; 0 leaves the sweep out.
         batch_size: Images a forward pass.
+
+    Raises:
+        ValueError: A value outside what is listed.
+        TypeError: A value of another type.
     """
 
     cam: str = 'gradcam'
@@ -65,6 +69,8 @@ class Settings:
             )
         if self.maps not in ('true', 'top5'):
             raise ValueError(f"maps must be 'true' or 'top5', got {self.maps!r}")
+        if not 0 < self.iou_thr <= 1:
+            raise ValueError(f'iou_thr must be in (0, 1], got {self.iou_thr}')
         if self.batch_size < 1:
             raise ValueError(f'batch size must be at least 1, got {self.batch_size}')
         if self.sweep_step and not 0 < self.sweep_step <= 0.5:

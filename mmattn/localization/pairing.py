@@ -2,30 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from mmattn.core.text import read_json
 from mmattn.localization.metrics import LocalizationMetrics, interval_95
 from mmattn.localization.results import LOG_NAME, read_log
-from mmattn.localization.structures import ImageResult
+from mmattn.localization.structures import AnnotatedImage, ImageResult
+from mmattn.localization.work_dir import images_of
 
 __all__ = ['check_other', 'compare_runs', 'compared_table']
 
 SHOWN = ('top1_loc', 'top5_loc', 'gt_known', 'max_box_acc', 'max_box_acc_v2', 'top1_cls')
 
 
-def check_other(other: str | Path) -> None:
-    """Check that a folder holds a finished run, before another one starts.
+def check_other(other: str | Path, images: Sequence[AnnotatedImage]) -> None:
+    """Check that a folder holds a finished run over these images, before another one starts.
 
     Raises:
         ValueError: It does not.
     """
+    _check_images(other, _read(other)[0], images_of(images))
+
+
+def _read(other: str | Path) -> tuple[dict[str, Any], str]:
+    """Read what a finished run says of itself: its images, and how its boxes were made."""
+    wrong = f'compare must be the work dir of a finished run, got {other}: '
     for name in ('run.json', 'summary.json', LOG_NAME):
         if not (Path(other) / name).is_file():
+            raise ValueError(f'{wrong}it has no {name}')
+    run, summary = (read_json(Path(other) / name) for name in ('run.json', 'summary.json'))
+    try:
+        made = f'{summary["model"]} ({summary["cam"]}, {summary["rule"]["name"]})'
+        return {name: run[name] for name in ('images', 'images_crc')}, made
+    except (LookupError, TypeError) as error:
+        raise ValueError(f'{wrong}its run.json or summary.json is of something else') from error
+
+
+def _check_images(other: str | Path, theirs: dict[str, Any], mine: dict[str, Any]) -> None:
+    for name, value in theirs.items():
+        if mine[name] != value:
             raise ValueError(
-                f'compare must be the work dir of a finished run, got {other}: it has no {name}'
+                f'compare must be a run over the same images with the same boxes, got {other}: '
+                f'{name} is {value}, here it is {mine[name]}'
             )
 
 
@@ -57,7 +78,8 @@ def compare_runs(
         ValueError: No finished run there, or one of other images or boxes.
     """
     work_dir, other = Path(work_dir), Path(other)
-    check_other(other)
+    theirs, made = _read(other)
+    _check_images(other, theirs, read_json(work_dir / 'run.json'))
     mine, theirs = (LocalizationMetrics(iou_thr, step or 0.5) for _ in range(2))
     kept = {}
     for one, two in _pairs(work_dir, other):
@@ -79,21 +101,17 @@ def compare_runs(
         for key in SHOWN
         if key in drawn and key in drawn_other
     ]
-    summary = read_json(other / 'summary.json')
-    made = f'{summary["model"]} ({summary["cam"]}, {summary["rule"]["name"]})'
     return dict(other=made, work_dir=str(other), images=mine.images, rows=rows), kept
 
 
 def _pairs(work_dir: Path, other: Path) -> Iterator[tuple[ImageResult, ImageResult]]:
-    mine, theirs = (read_json(folder / 'run.json') for folder in (work_dir, other))
-    for name in ('images', 'images_crc'):
-        if mine.get(name) != theirs.get(name):
-            raise ValueError(
-                f'compare must be a run over the same images with the same boxes, got {other}: '
-                f'{name} is {theirs.get(name)}, here it is {mine.get(name)}'
-            )
     logs = (read_log(folder / LOG_NAME) for folder in (work_dir, other))
-    for (_, one), (_, two) in zip(*logs, strict=True):
+    for (_, one), (_, two) in zip_longest(*logs, fillvalue=(0, None)):
+        if one is None or two is None:
+            raise ValueError(
+                f'compare must be a finished run, got {other}: its {LOG_NAME} has another number '
+                'of images'
+            )
         if one.key != two.key:
             raise ValueError(
                 f'compare must be a finished run, got {other}: its results are in another order '

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from mmattn.core.devices import choose_device
 from mmattn.core.names import did_you_mean
 from mmattn.data.folders import find_images
 from mmattn.data.sizes import first_size
 from mmattn.localization.annotations import load_annotations
-from mmattn.localization.api import center_baseline, check_labels
+from mmattn.localization.api import center_baseline, check_label, check_labels
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.classifiers import Classifier, as_classifier, count_classes
 from mmattn.localization.localizer import Localizer, Settings
@@ -82,7 +83,7 @@ def localize(
     images: str | os.PathLike | Iterable[str | os.PathLike],
     annotations: str | os.PathLike | None = None,
     *,
-    weights: str | None = None,
+    weights: str | os.PathLike | None = None,
     label: int | None = None,
     synsets: str | os.PathLike | None = None,
     allow_missing: bool = False,
@@ -122,11 +123,15 @@ def localize(
         TypeError: An argument of another type.
     """
     chosen = _make_settings(settings)
+    _check_options(annotations, synsets, weights, workers)
     paths = find_images(images) if annotations is None else []
     if annotations is not None:
         _check_annotated(images, label)
-    classifier = as_classifier(model, weights)
-    device = torch.device(device) if device is not None else _device_of(model, classifier)
+    classifier = as_classifier(model, None if weights is None else os.fspath(weights))
+    if device is None and not isinstance(model, str):
+        value = next(classifier.model.parameters(), None)
+        device = 'cpu' if value is None else value.device
+    device = choose_device(device)
     classifier.model.to(device)
     known = find_images(images) if classifier.preprocess.input_size is None else ()
     classes = count_classes(classifier, device, first_size(known))
@@ -149,6 +154,18 @@ def localize(
     return Localization(_pair(truth.images, results, True), truth.classes or names, metrics)
 
 
+def _check_options(annotations: object, synsets: object, weights: object, workers: object) -> None:
+    for name, path in dict(annotations=annotations, synsets=synsets, weights=weights).items():
+        if path is not None and not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f'{name} must be a text, a path or None, got {path!r}')
+    if synsets is not None and annotations is None:
+        raise ValueError(f'synsets are for annotations, got {str(synsets)!r} alone')
+    if not isinstance(workers, int) or isinstance(workers, bool):
+        raise TypeError(f'workers must be an integer, got {workers!r}')
+    if workers < 0:
+        raise ValueError(f'workers must be 0 or more, got {workers}')
+
+
 def _check_annotated(images: object, label: int | None) -> None:
     if label is not None:
         raise ValueError(f'label must be None where there are annotations, got {label}')
@@ -169,26 +186,19 @@ def _score(
     return dict(metrics.summary(), baseline=baseline, problems=truth.problem_counts())
 
 
-def label_images(
-    paths: Iterable[Path], label: int | None = None, classes: int | None = None
-) -> list[AnnotatedImage]:
+def label_images(paths: Iterable[Path], label: int | None, classes: int) -> list[AnnotatedImage]:
     """Make images without annotations ready for :func:`predict`.
 
     Args:
         paths: Their files.
         label: Class to find the boxes of, or None for the best class of each.
-        classes: Number of classes, to check the label with.
+        classes: Number of classes of the classifier.
 
     Raises:
         ValueError: No such class.
         TypeError: The label is no integer.
     """
-    if label is not None:
-        if not isinstance(label, int) or isinstance(label, bool):
-            raise TypeError(f'label must be an integer or None, got {label!r}')
-        if label < 0 or (classes is not None and label >= classes):
-            top = '' if classes is None else f' to {classes - 1}'
-            raise ValueError(f'label must be 0{top}, got {label}')
+    check_label(label, classes)
     return [AnnotatedImage(path.as_posix(), path, label) for path in paths]
 
 
@@ -230,13 +240,6 @@ def _make_settings(settings: dict[str, Any]) -> Settings:
     if 'rule' in settings:
         settings = dict(settings, rule=get_rule(settings['rule']))
     return Settings(**settings)
-
-
-def _device_of(model: object, classifier: Classifier) -> torch.device:
-    if isinstance(model, str):
-        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    value = next(classifier.model.parameters(), None)
-    return torch.device('cpu') if value is None else value.device
 
 
 def _pair(

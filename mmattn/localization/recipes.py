@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mmattn.localization.images import Preprocess
 from mmattn.localization.resizing import FILTERS, Step
 
-__all__ = ['preprocess_of']
+__all__ = ['colours_of', 'preprocess_of']
 
 _NO_CHANGE = {'PackInputs', 'Collect', 'ImageToTensor', 'ToTensor'}
 _INSTEAD = (
@@ -39,7 +39,15 @@ def preprocess_of(
     Raises:
         ValueError: There is no test pipeline, or a step of it cannot be reproduced.
     """
-    values = _colours(getattr(model, 'data_preprocessor', None), name)
+    from mmpretrain.models.utils import ClsDataPreprocessor
+
+    preprocessor = getattr(model, 'data_preprocessor', None)
+    if type(preprocessor) is not ClsDataPreprocessor:
+        raise ValueError(
+            f'{name}: data_preprocessor must be a ClsDataPreprocessor, got '
+            f'{type(preprocessor).__name__}, which is not reproduced here'
+        )
+    values = colours_of(preprocessor)
     if not own_size:
         return Preprocess(**values)
     pipeline = _pipeline(config)
@@ -51,7 +59,7 @@ def preprocess_of(
     got = {preprocess.size_of(size) for size in _PROBES}
     if len(got) == 1:
         preprocess = Preprocess(**{**values, 'input_size': got.pop()})
-    divisor = getattr(model.data_preprocessor, 'pad_size_divisor', 1)
+    divisor = getattr(preprocessor, 'pad_size_divisor', 1)
     size = preprocess.input_size
     if divisor > 1 and (size is None or size[0] % divisor or size[1] % divisor):
         raise ValueError(
@@ -69,18 +77,20 @@ def _pipeline(config: Config) -> Sequence | None:
     return config.get('test_pipeline')
 
 
-def _colours(preprocessor: Any, name: str) -> dict[str, Any]:
-    """Channel order, mean and std."""
-    from mmpretrain.models.utils import ClsDataPreprocessor
+def colours_of(preprocessor: nn.Module) -> dict[str, Any]:
+    """Read how a data preprocessor of mmpretrain treats colours.
 
-    if type(preprocessor) is not ClsDataPreprocessor:
-        raise ValueError(
-            f'{name}: data_preprocessor must be a ClsDataPreprocessor, got '
-            f'{type(preprocessor).__name__}, which is not reproduced here'
-        )
-    values = dict(channels='rgb' if preprocessor.to_rgb else 'bgr')
-    mean, std = (getattr(preprocessor, key, None) for key in ('mean', 'std'))
-    return dict(values, mean=_three(mean, 0.0), std=_three(std, 1.0))
+    Args:
+        preprocessor: It has ``to_rgb``, and ``mean`` and ``std`` unless it leaves values as they
+            are; one of these may stand for all channels.
+
+    Returns:
+        ``channels``, ``mean`` and ``std``, as :class:`~mmattn.localization.images.Preprocess`
+        takes them.
+    """
+    mean, std = (getattr(preprocessor, name, None) for name in ('mean', 'std'))
+    channels = 'rgb' if preprocessor.to_rgb else 'bgr'
+    return dict(channels=channels, mean=_three(mean, 0.0), std=_three(std, 1.0))
 
 
 def _three(values: Tensor | None, otherwise: float) -> tuple[float, ...]:

@@ -21,7 +21,7 @@ from mmattn.localization.classifiers import Classifier
 from mmattn.localization.images import ImageDataset, collate
 from mmattn.localization.localizer import Localizer
 from mmattn.localization.metrics import LocalizationMetrics
-from mmattn.localization.progress import show_progress
+from mmattn.localization.progress import ResultProgress
 from mmattn.localization.results import LOG_NAME, ResultLog, RunInfo, RunPlan, collect, done_keys
 from mmattn.localization.structures import AnnotatedImage, ImageResult
 from mmattn.localization.work_dir import open_work_dir, run_identity
@@ -92,10 +92,10 @@ def write_results(
             print_log(f'{settings.cam} on layer {", ".join(names)} ({way})', 'current')
         judged = any(image.boxes_xyxy for image in images[:1])
         total = sum(len(batch) for batch in todo)
-        with show_progress(total, settings, judged) as progress, ResultLog(own_log) as log:
+        with ResultProgress(total, settings, judged) as progress, ResultLog(own_log) as log:
             for results in find_boxes(localizer, images, todo, plan.workers):
                 log.append(results)  # an image that is there already: its first line counts
-                progress.update(results)
+                progress.add(results)
     barrier()
     if rank != 0:
         return None

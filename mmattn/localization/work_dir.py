@@ -21,7 +21,7 @@ from mmattn.localization.localizer import Settings
 from mmattn.localization.results import log_files
 from mmattn.localization.structures import AnnotatedImage
 
-__all__ = ['fingerprint', 'open_work_dir', 'run_identity']
+__all__ = ['fingerprint', 'images_of', 'open_work_dir', 'run_identity']
 
 
 def run_identity(
@@ -38,7 +38,6 @@ def run_identity(
         settings: What decides the metrics.
         named: What the user named beside them, such as the weights.
     """
-    listed = ''.join(f'{p.key}|{p.label}|{p.boxes_xyxy}' for p in images)
     return json.loads(
         json.dumps(
             dict(
@@ -46,12 +45,20 @@ def run_identity(
                 weights_hash=fingerprint(classifier.model),
                 preprocess=asdict(classifier.preprocess),
                 settings=asdict(settings),
-                images=len(images),
-                images_crc=zlib.crc32(listed.encode()),
+                **images_of(images),
                 **named,
             )
         )
     )
+
+
+def images_of(images: Sequence[AnnotatedImage]) -> dict[str, int]:
+    """Return what tells two sets of images apart: ``images``, how many, and ``images_crc``.
+
+    The latter is of their keys, labels and boxes.
+    """
+    listed = ''.join(f'{p.key}|{p.label}|{p.boxes_xyxy}' for p in images)
+    return dict(images=len(images), images_crc=zlib.crc32(listed.encode()))
 
 
 def open_work_dir(work_dir: Path, identity: dict[str, Any], resume: bool) -> None:

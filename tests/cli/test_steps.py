@@ -1,5 +1,7 @@
 """Steps of a longer command: what is shown of them, how they fail, what is resumed."""
 
+import io
+
 import pytest
 from mmengine.config import Config
 
@@ -54,6 +56,24 @@ def test_a_step_shows_progress_and_logs_everything(tmp_path, capsys):
     assert run_step([script, 'word'], log) == [table.strip()]
     assert capsys.readouterr().out == '  train 1/2  loss 2.0\n'
     assert log.read_text().splitlines() == [*said, 'word']
+
+
+def test_on_a_terminal_steps_are_a_bar_and_the_rest_lines(tmp_path, monkeypatch):
+    pytest.importorskip('rich')
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr('sys.stdout', screen)
+    monkeypatch.setenv('TERM', 'xterm')
+    monkeypatch.setenv('COLUMNS', '100')
+    figures = 'Iter(val) [10/10]    accuracy/top1: 82.6667  data_time: 0.0021  time: 0.0240'
+    said = ['Iter(train) [ 1/2]  loss: 2.0', 'Iter(train) [ 2/2]  loss: 1.5', figures]
+    script, log = step(tmp_path, f'for line in {said!r}: print(line)')
+    run_step([script], log)
+    bar, _, rest = screen.getvalue().rpartition('\x1b[?25h')  # the cursor is there again
+    assert '2/2' in bar
+    assert 'loss 1.5' in bar
+    assert rest.splitlines()[-1] == '  82.7 % of the validation images classified right'
+    assert 'classified' not in bar
 
 
 def test_a_failed_step_ends_with_its_own_words(tmp_path):

@@ -53,6 +53,7 @@ def test_long_lists_are_shortened(number, expected):
     [
         pytest.param(['x/a.png', 'y/b.png'], ['a', 'b'], id='stems'),
         pytest.param(['a.png', 'a.jpg', 'b.png'], ['a.png', 'a.jpg', 'b'], id='suffixes'),
+        pytest.param(['A.png', 'a.jpg'], ['A.png', 'a.jpg'], id='case'),
         pytest.param(['x/a.png', 'y/a.png'], ['x_a.png', 'y_a.png'], id='folders'),
         pytest.param(['x/z/a.png', 'y/z/a.png'], ['x_z_a.png', 'y_z_a.png'], id='deep folders'),
         pytest.param([], [], id='none'),

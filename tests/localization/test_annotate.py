@@ -10,7 +10,7 @@ from PIL import Image
 import mmattn
 from mmattn.localization.annotations import load_annotations
 from mmattn.localization.localizer import Settings
-from mmattn.localization.progress import Bar, Progress, show_progress
+from mmattn.localization.progress import ResultProgress
 from mmattn.localization.structures import ImageResult
 from tests.commands import run_command
 from tests.localization.data import image
@@ -52,6 +52,8 @@ def test_a_folder_without_annotations(tmp_path, photos, capsys):
         assert found['category_id'] == same.label + 1
         assert found['score'] == pytest.approx(same.score, abs=1e-6)
         assert found['area'] == pytest.approx(w * h, abs=0.5)
+    lines = (out / 'per_image.jsonl').read_text().splitlines()
+    assert not any(json.loads(line)['sweep'] for line in lines)  # there is nothing to hit
     rows = list(csv.DictReader((out / 'boxes.csv').open(newline='')))
     assert [row['image'] for row in rows] == ['a.png', 'b.jpg', 'broken.png', 'in/c.png']
     assert rows[0]['class'] in NAMES
@@ -174,20 +176,36 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_bar_on_a_terminal_and_lines_in_a_log(monkeypatch):
+RESULTS = [
+    [ImageResult('a', 1, (1,), 0.9)],
+    [ImageResult('b', 1, (2,), 0.9), ImageResult('c', 1, error='x')],
+]
+
+
+@pytest.mark.parametrize(
+    ('screen', 'processes', 'bar'),
+    [(Terminal(), 1, True), (Terminal(), 2, False), (io.StringIO(), 1, False)],
+    ids=['terminal', 'terminal, several processes', 'log'],
+)
+def test_a_bar_on_a_terminal_and_lines_in_a_log(monkeypatch, screen, processes, bar):
     pytest.importorskip('rich')
-    monkeypatch.setattr('sys.stderr', Terminal())
-    assert isinstance(show_progress(3, Settings()), Bar)
-    monkeypatch.setattr('sys.stderr', io.StringIO())
-    assert type(show_progress(3, Settings())) is Progress
-    screen = Terminal()
+    lines = []
+    monkeypatch.setattr('sys.stderr', screen)
+    monkeypatch.setattr('mmattn.core.progress.get_dist_info', lambda: (0, processes))
+    monkeypatch.setattr(
+        'mmattn.localization.progress.print_log', lambda text, _: lines.append(text)
+    )
     monkeypatch.setenv('TERM', 'xterm')
     monkeypatch.setenv('COLUMNS', '160')
-    with Bar(3, Settings(), stream=screen) as bar:
-        bar.update([ImageResult('a', 1, (1,), 0.9)])
-        bar.update([ImageResult('b', 1, (2,), 0.9), ImageResult('c', 1, error='x')])
-    assert '3/3' in screen.getvalue()
-    assert 'gt_known 1.000  1 unreadable' in screen.getvalue()
+    with ResultProgress(3, Settings()) as progress:
+        for results in RESULTS:
+            progress.add(results)
+    shown = screen.getvalue() if bar else '\n'.join(lines)
+    assert '3/3' in shown
+    assert ' images/s' in shown
+    assert 'gt_known 1.000  1 unreadable' in shown
+    assert (screen.getvalue() != '') == bar
+    assert (lines == []) == bar
 
 
 def test_no_metrics_without_true_boxes(monkeypatch):
@@ -195,6 +213,6 @@ def test_no_metrics_without_true_boxes(monkeypatch):
     monkeypatch.setattr(
         'mmattn.localization.progress.print_log', lambda text, _: lines.append(text)
     )
-    Progress(1, Settings(), judged=False, every=0).update([ImageResult('a', 1, (1,))])
+    ResultProgress(1, Settings(), judged=False, every=0).add([ImageResult('a', 1, (1,))])
     assert lines[0].startswith('[1/1] ')
     assert lines[0].endswith(' left')

@@ -164,11 +164,31 @@ def test_mmpretrain(tmp_path, rgb):
         (NETS + 'no_module', None, 'must return an nn.Module, got str'),
         (NETS + 'unknown_value', None, r"returned unknown values \['sise'\]; classes, input_size"),
         (NETS + 'tiny_nan', None, 'weights hold NaN or infinity, first in 3.weight'),
+        (NETS + 'nn', None, 'nets:nn must be a function, got module'),
+        (NETS + 'tiny', 'x.pth', "cannot be called with 'x.pth': too many positional arguments"),
     ],
 )
 def test_mistakes(spec, weights, message):
     with pytest.raises(ValueError, match=message):
         load_classifier(spec, weights)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('def make(:', r'make cannot be imported: .* \(mine.py, line 1\)'),
+        ('def make(path): pass', "cannot be called with no argument: .* argument: 'path'"),
+        (
+            'import torch\ndef make(): return torch.nn.ReLU(), 5',
+            'nn.Module, got ReLU, int; a dict',
+        ),
+        ('def make(): return 1, 2, 3', 'nn.Module, got int, int, int; a dict may follow'),
+    ],
+)
+def test_mistakes_in_a_file_of_python(tmp_path, text, message):
+    (tmp_path / 'mine.py').write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_classifier(f'python:{tmp_path / "mine.py"}:make')
 
 
 def test_mmpretrain_mistakes():

@@ -1,6 +1,8 @@
 """Two runs beside each other."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.pairing import check_other, compare_runs, compared_table
 from mmattn.localization.results import LOG_NAME, ResultLog
-from mmattn.localization.structures import ImageResult
+from mmattn.localization.structures import AnnotatedImage, ImageResult
+from mmattn.localization.work_dir import images_of
 
 
 def write_run(folder, ious, crc=7, broken=()):
@@ -63,7 +66,7 @@ def test_what_is_no_run_over_the_same_images_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r'compare must be the work dir of a finished run, got .*/no'
     ):
-        check_other(tmp_path / 'no')
+        check_other(tmp_path / 'no', [])
     with pytest.raises(ValueError, match='the same boxes, got .*images_crc is 8, here it is 7'):
         compare_runs(a, write_run(tmp_path / 'b', [0.9, 0.1], crc=8))
     mixed = write_run(tmp_path / 'c', [0.9, 0.1])
@@ -71,3 +74,25 @@ def test_what_is_no_run_over_the_same_images_is_refused(tmp_path):
     (mixed / LOG_NAME).write_text(''.join(lines[::-1]))
     with pytest.raises(ValueError, match='in another order'):
         compare_runs(a, mixed)
+    (mixed / LOG_NAME).write_text(lines[0])
+    with pytest.raises(ValueError, match='has another number of images'):
+        compare_runs(a, mixed)
+
+
+def test_the_images_are_compared_before_the_run(tmp_path):
+    images = [AnnotatedImage('p0', Path('p0'), 1), AnnotatedImage('p1', Path('p1'), 1)]
+    other = write_run(tmp_path / 'a', [0.9, 0.1], crc=images_of(images)['images_crc'])
+    check_other(other, images)
+    with pytest.raises(ValueError, match='the same boxes, got .*images is 2, here it is 1'):
+        check_other(other, images[:1])
+    with pytest.raises(ValueError, match='the same boxes, got .*images_crc is '):
+        check_other(other, [images[0], replace(images[1], boxes_xyxy=((0, 0, 5, 5),))])
+
+
+@pytest.mark.parametrize('name', ['run.json', 'summary.json'])
+@pytest.mark.parametrize('text', ['{}', '[]', 'null'])
+def test_files_of_something_else_are_no_run(tmp_path, name, text):
+    other = write_run(tmp_path / 'a', [0.9])
+    (other / name).write_text(text)
+    with pytest.raises(ValueError, match='its run.json or summary.json is of something else'):
+        check_other(other, [])

@@ -156,6 +156,15 @@ def test_images_that_are_not_there(tmp_path, monkeypatch, images, kind, message)
         (dict(weights='w.pth'), ValueError, "weights belong to .*, got 'w.pth' beside a Class"),
         (dict(annotations='nope.json'), ValueError, 'annotations: nope.json does not exist'),
         (dict(annotations='b.json', label=1), ValueError, 'label must be None where there are'),
+        (dict(annotations=3), TypeError, 'annotations must be a text, a path or None, got 3'),
+        (dict(weights=3), TypeError, 'weights must be a text, a path or None, got 3'),
+        (dict(synsets='x.txt'), ValueError, "synsets are for annotations, got 'x.txt' alone"),
+        (dict(iou_thr=2), ValueError, r'iou_thr must be in \(0, 1\], got 2'),
+        (dict(workers=-1), ValueError, 'workers must be 0 or more, got -1'),
+        (dict(workers='2'), TypeError, "workers must be an integer, got '2'"),
+        (dict(device='tpu9'), ValueError, "device: 'tpu9' is not known to torch"),
+        (dict(device='xla'), ValueError, 'device: xla is not there; use cpu'),
+        (dict(device=0.5), TypeError, 'device must be a name or a torch.device, got 0.5'),
     ],
 )
 def test_other_bad_input(tmp_path, options, kind, message):
@@ -210,6 +219,8 @@ def test_networks_bring_their_preprocessing():
     found = as_classifier(Framework(mean=mean, std=2 * mean, to_rgb=False))
     assert found.preprocess == Preprocess(mean=(1, 2, 3), std=(2, 4, 6), channels='bgr')
     assert found(torch.zeros(1, 3, 8, 8)).shape == (1, 4)
+    one = dict(mean=torch.tensor([5.0]), std=torch.tensor([2.0]))
+    assert as_classifier(Framework(**one, to_rgb=True)).preprocess.mean == (5, 5, 5)
     plain = as_classifier(Framework(to_rgb=True)).preprocess
     assert plain == Preprocess(mean=(0, 0, 0), std=(1, 1, 1))
     net = gap_net(4)

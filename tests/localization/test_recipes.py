@@ -127,6 +127,19 @@ REFUSED = {
 }
 
 
+@pytest.mark.parametrize('size', [(19, 12), (12, 19), (7, 7), (50, 3)])
+def test_the_short_edge_as_mmpretrain_has_it(size):
+    from mmpretrain.datasets import ResizeEdge
+
+    array = np.zeros((*size, 3), np.uint8)
+    expected = ResizeEdge(10).transform(dict(img=array))['img'].shape[:2]
+    assert Step('short edge', (10, 10)).plan(size)[1] == expected
+
+
+def test_of_a_tiny_image_a_pixel_stays():
+    assert Step('crop and resize', (4, 4), margin=400).plan((2, 3))[0] == (1, 1, 2, 2)
+
+
 @pytest.mark.parametrize('case', REFUSED)
 def test_what_cannot_be_reproduced_is_refused(tmp_path, case):
     outer, steps, message = REFUSED[case]

@@ -363,9 +363,9 @@ def test_all_output(tmp_path, found):
 def test_progress_lines(monkeypatch):
     lines = []
     monkeypatch.setattr(showing, 'print_log', lambda text, _: lines.append(text))
-    progress = showing.Progress(4, Settings(), every=0)
-    progress.update([ImageResult('a', 1, (1,), 0.9), ImageResult('b', 1, error='x')])
-    progress.update([ImageResult('c', 1, (2, 1), 0.9), ImageResult('d', 1, (1,), 0.2)])
+    progress = showing.ResultProgress(4, Settings(), every=0)
+    progress.add([ImageResult('a', 1, (1,), 0.9), ImageResult('b', 1, error='x')])
+    progress.add([ImageResult('c', 1, (2, 1), 0.9), ImageResult('d', 1, (1,), 0.2)])
     assert lines[0].startswith('[2/4] ')
     assert ' left  top1_loc 1.000  top5_loc 1.000  gt_known 1.000  1 unreadable' in lines[0]
     assert 'top1_loc 0.333  top5_loc 0.667  gt_known 0.667' in lines[1]

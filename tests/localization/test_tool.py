@@ -44,6 +44,19 @@ def test_resume_and_forgotten_resume(tmp_path, capsys):
     assert basic(tmp_path, '--resume') == 0
 
 
+def test_beside_another_run(tmp_path, capsys):
+    first = tmp_path / 'first'
+    assert basic(tmp_path, '--work-dir', first) == 0
+    assert basic(tmp_path, '--rule', 'cam-0.20', '--compare', first) == 0
+    assert f'in {first}, the same 6 images:' in capsys.readouterr().out
+    run = json.loads((first / 'run.json').read_text())
+    (first / 'run.json').write_text(json.dumps(dict(run, images=5)))
+    other = tmp_path / 'other'
+    assert basic(tmp_path, '--work-dir', other, '--compare', first) == 2
+    assert 'images is 5, here it is 6' in capsys.readouterr().err
+    assert not other.exists()  # said before the run, not after it
+
+
 def test_all_options(tmp_path):
     flags = '--cam layercam --rule cam-0.30 --target-layer 3 --steps mean --maps top5'
     flags += ' --iou-thr 0.4 --sweep-step 0 --input-size 40 48 --mean 1 2 3 --std 4 5 6'
@@ -150,7 +163,8 @@ def test_mismatches_end_the_run_unless_allowed(tmp_path, capsys):
         (['--input-size', '1', '2', '3'], r'one or two numbers, got \[1, 2, 3\]'),
         (['--crop-from', '8'], 'crop-from must be at least the input size 32, got 8'),
         (['--device', 'tpu9'], "device: 'tpu9' is not known to torch"),
-        (['--device', 'meta'], 'device: meta holds no numbers'),
+        (['--device', 'meta'], 'device: meta holds no values'),
+        (['--device', 'xla'], 'device: xla is not there; use cpu'),
         (['--workers', '-1'], 'workers must be 0 or more, got -1'),
         (['--config', 'nope.py'], 'config nope.py does not exist'),
         (['--steps', 'all'], "steps must be 'last' or 'mean'"),
@@ -188,6 +202,14 @@ def test_bad_models(tmp_path, capsys, model, message):
         model = (f'python:{file}:make',)
     assert basic(tmp_path, model=model) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_config_may_give_one_value_for_a_list(tmp_path):
+    config = tmp_path / 'c.py'
+    config.write_text('input_size = 24\n')
+    assert basic(tmp_path, '--config', config) == 0
+    found = json.loads((tmp_path / 'out/summary.json').read_text())
+    assert found['preprocess']['input_size'] == [24, 24]
 
 
 def test_missing_arguments(capsys, tmp_path):
