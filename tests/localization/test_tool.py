@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from mmengine.logging import MMLogger
 from PIL import Image
 
 from mmattn.localization import api
@@ -11,6 +12,7 @@ from tests.commands import ROOT, run_command
 from tests.localization.data import boxes_json, image
 
 NET = 'python:tests.localization.nets:tiny'
+MMLogger.get_current_instance()  # made here, it does not write to a stream that capsys closes
 
 
 def call(*args):
