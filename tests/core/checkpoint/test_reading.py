@@ -288,21 +288,3 @@ def test_the_state_of_a_one_cycle_schedule_is_read(tmp_path):
     torch.save(saved, tmp_path / 'one_cycle.pth')
     found = load_checkpoint(tmp_path / 'one_cycle.pth')
     assert found['param_schedulers'][0].keys() == saved['param_schedulers'][0].keys()
-
-
-class Encoded:
-    """Bytes as older pickles write them."""
-
-    def __reduce__(self):
-        return codecs.encode, ('\xe4', 'latin1')
-
-
-def test_bytes_of_older_pickles_are_read(tmp_path):
-    torch.save(dict(state_dict={}, note=Encoded()), tmp_path / 'old.pth')
-    assert load_checkpoint(tmp_path / 'old.pth')['note'] == b'\xe4'
-
-
-def test_no_other_encoding_where_torch_has_none():
-    assert reading._latin1('\xe4', 'latin1') == b'\xe4'  # torch before 2.5
-    with pytest.raises(pickle.UnpicklingError, match='_codecs.encode to rot13'):
-        reading._latin1('x', 'rot13')
