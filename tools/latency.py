@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from mmattn.analysis.latency import build_model, measure_latency
-from mmattn.cli.command_line import find_device
 from mmattn.cli.failures import end_run
+from mmattn.core.devices import choose_device
 from mmattn.deploy import fuse
 
 
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.threads:
             torch.set_num_threads(args.threads)
-        args.device = find_device(args.device)
+        args.device = choose_device(args.device)
         models = networks(args)
         images = torch.randn(args.batch, 3, *args.shape, device=args.device)
         found = measure_latency(models, images, args.repeats)

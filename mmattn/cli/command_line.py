@@ -19,7 +19,6 @@ from mmattn.insertion import read_config as config_of
 __all__ = [
     'add_shared_options',
     'check_and_report',
-    'find_device',
     'load_config',
     'parse_options',
     'start_processes',
@@ -148,7 +147,6 @@ def start_processes(cfg: Config) -> None:
     mmengine starts the processes' group itself, but always asks for a GPU. Without one the group
     is started here, over gloo, and the wrapper is told to stay on the CPU.
     """
-    import torch
     from mmengine.device import get_device
 
     if cfg.launcher == 'none' or get_device() != 'cpu':
@@ -179,21 +177,6 @@ def check_and_report(cfg: Config, splits: tuple) -> None:
     if _is_first_process():
         for note in check_data(cfg, splits):
             print(f'note: {note}', file=sys.stderr, flush=True)
-
-
-def find_device(name: str) -> torch.device:
-    """Return the device that an option names.
-
-    Raises:
-        ValueError: torch does not know it, or it is not there.
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(f'device: {name!r} cannot be used here ({reason}); use cpu') from error
-    return device
 
 
 def _is_first_process() -> bool:
