@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.fileio.handlers.yaml_handler import YamlHandler
 
-__all__ = ['forget_pretrained', 'read_config']
+__all__ = ['forget_pretrained', 'is_pretrained', 'read_config']
 
 
 class _PlainYaml(YamlHandler):
@@ -75,12 +75,12 @@ def forget_pretrained(cfg: Any) -> list[str]:
         cfg = cfg._cfg_dict
     if isinstance(cfg, MutableMapping):
         rules = cfg.get('init_cfg')
-        if _is_pretrained(rules):
+        if is_pretrained(rules):
             dropped.append(str(rules.get('checkpoint')))
             cfg['init_cfg'] = None
         elif isinstance(rules, list | tuple):
-            dropped += [str(rule.get('checkpoint')) for rule in rules if _is_pretrained(rule)]
-            kept = [rule for rule in rules if not _is_pretrained(rule)]
+            dropped += [str(rule.get('checkpoint')) for rule in rules if is_pretrained(rule)]
+            kept = [rule for rule in rules if not is_pretrained(rule)]
             if len(kept) < len(rules):
                 cfg['init_cfg'] = kept or None
         if cfg.get('pretrained'):
@@ -94,9 +94,12 @@ def forget_pretrained(cfg: Any) -> list[str]:
     return dropped
 
 
-def _is_pretrained(rule: Any) -> bool:
+def is_pretrained(rule: Any) -> bool:
+    """Whether one rule of an ``init_cfg`` loads a checkpoint."""
     if not isinstance(rule, MutableMapping):
         return False
     kind = rule.get('type')
+    if kind is None:  # as mmdet's PVT and Swin read it
+        return bool(rule.get('checkpoint'))
     name = kind if isinstance(kind, str) else getattr(kind, '__name__', '')
     return name.rpartition('.')[2] in ('Pretrained', 'PretrainedInit')

@@ -8,6 +8,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import MODELS
 
+from mmattn.core.config import is_pretrained
+
 __all__ = ['check_num_classes', 'check_start']
 
 _FEW_IMAGES = 4  # from here on a norm's statistics are worth something
@@ -62,7 +64,7 @@ def _walk(config: Any) -> Iterator[Mapping]:
 
 def _is_pretrained(init_cfg: Any) -> bool:
     each = init_cfg if isinstance(init_cfg, list | tuple) else [init_cfg]
-    return any(isinstance(one, Mapping) and one.get('type') == 'Pretrained' for one in each)
+    return any(map(is_pretrained, each))
 
 
 def _note_frozen(model: Mapping, start: Any) -> list[str]:

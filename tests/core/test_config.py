@@ -58,10 +58,11 @@ def test_every_start_from_weights_is_dropped_and_every_other_rule_stays():
             head=[dict(init_cfg=[kaiming, dict(type='mmengine.Pretrained', checkpoint='b.pth')])],
             old=dict(pretrained='torchvision://resnet50'),
             timm=dict(pretrained=True),
+            pvt=dict(init_cfg=dict(checkpoint='c.pth')),
             own=dict(pretrained=False, checkpoint='kept.pth'),
         )
     )
-    assert forget_pretrained(cfg) == ['a.pth', 'b.pth', 'torchvision://resnet50', 'True']
+    assert forget_pretrained(cfg) == ['a.pth', 'b.pth', 'torchvision://resnet50', 'True', 'c.pth']
     assert cfg.backbone == dict(init_cfg=None, depth=50)
     assert cfg.neck.init_cfg == kaiming
     assert cfg.head[0].init_cfg == [kaiming]

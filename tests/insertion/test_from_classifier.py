@@ -165,7 +165,7 @@ def test_the_command_writes_a_start_and_its_config(tmp_path, capsys):
     assert run_command(tool, tmp_path / 'none.pth', config, start) == 2
     assert 'none.pth does not exist' in capsys.readouterr().err
     pytest.importorskip('mmpretrain')
-    classifier = 'configs/demo/resnet18-cbam-s32_750i_one-digit.py'
+    classifier = 'configs/demo/resnet18-cbam_750i_one-digit.py'
     assert run_command(tool, saved(tmp_path, state), classifier, start) == 2
     said = capsys.readouterr().err
     assert 'config must be of a detector, got' in said and 'of the classifier ImageClas' in said
