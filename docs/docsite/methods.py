@@ -37,7 +37,10 @@ _PAGE = """# {title}
 | place in its paper | {natural} |
 | place in the config below | {row.place} |
 
+## What it computes
+
 {formula}
+
 ## Where it sits
 
 {drawing}
@@ -126,7 +129,7 @@ def _page(root: Path, row: MethodRow, cost: tuple[str, str], again: bool) -> str
         row=row,
         title=row.title or row.name,
         summary=_markdown(doc[0]),
-        formula=_formula(doc[1:]),
+        formula=_formula(row.name, _gates(root, row)),
         paper=paper_link(row.paper),
         natural=place.place,
         drawing='\n\n'.join(_drawings(place)),
@@ -148,19 +151,25 @@ def _wish(root: Path, row: MethodRow) -> str:
     """Return what to ask add_attention for: the name, or a dict where it needs options."""
     if row.name in _NORMS:
         return _NORMS[row.name]
+    gates = ', '.join(f"dict(type='{gate}')" for gate in _gates(root, row))
+    return f"dict(type='Sequence', gates=[{gates}])" if gates else repr(row.name)
+
+
+def _gates(root: Path, row: MethodRow) -> list[str]:
+    """Return the gates of a sequence, in the order of its config."""
     if row.name != 'Sequence':
-        return repr(row.name)
+        return []
     text = (root / 'configs' / f'{row.config}.py').read_text()
-    names = re.findall(r"'mmattn\.(\w+)'", text[text.index('gates=') :])
-    return "dict(type='Sequence', gates=[{}])".format(
-        ', '.join(f"dict(type='{name}')" for name in names)
-    )
+    return re.findall(r"'mmattn\.(\w+)'", text[text.index('gates=') :])
 
 
-def _formula(paragraphs: list[str]) -> str:
-    """Return the paragraph with the formulas of a docstring as a section, where there is one."""
-    formula = next((p for p in paragraphs if p.startswith(('``', 'The result'))), None)
-    return '' if not formula else f'## What it computes\n\n{_markdown(formula)}\n'
+def _formula(name: str, gates: list[str]) -> str:
+    """Return the paragraph with the formulas of a docstring, of a sequence that of each gate."""
+    if gates:
+        parts = [f'g_{k}, `{gate}`: {_formula(gate, [])}' for k, gate in enumerate(gates, 1)]
+        return '\n\n'.join(['`out = g_k(... g_1(x))`:', *parts])
+    paragraphs = inspect.getdoc(MODELS.module_dict[name]).split('\n\n')
+    return _markdown(next(p for p in paragraphs if p.startswith('``')))
 
 
 def _markdown(text: str) -> str:

@@ -29,6 +29,11 @@ _OWN = {'type', 'model', 'wrapped', 'taps', 'scheme', 'sample', 'loss_weight', '
 class SSIA(Front):
     r"""Any detector or classifier with the losses of SSIA beside its own while it trains.
 
+    ``loss = loss of the model + sum over blocks of lambda_s L_s + lambda_c L_c``; of a spatial or
+    channel signal ``L = sum_k v_k (F_k - G_k)^2 / (1e-8 + sum_k v_k)``, where G is the normalised
+    mean of a high map over its channels or positions, F what a small network predicts of it from
+    a lower map, and v_k is 1 where ``0.5 < |G_k| < 10``.
+
     The result *is* the wrapped model: an instance of its class (and of ``SSIA``), with its
     attributes and its names in a checkpoint. Where it is asked for its losses (``mode='loss'`` or
     its ``loss()``, which a semi-supervised detector calls), the summaries of some maps are taken

@@ -155,6 +155,11 @@ _BLOCKS = {BasicBlock: TDBasicBlock, Bottleneck: TDBottleneck}
 class TDResNet(TopDownNet, ResNet):
     """mmdet's ResNet with top-down blocks in its deep stages.
 
+    ``Y_1 = f(X_1)``, ``X_{k+1} = S(X_k, Y_k)``, ``Y_{k+1} = f(X_{k+1})``: f is the last m
+    convolutions of a block, which continues with ``Y_t``. The searchlight ``S(X, Y) =
+    sigmoid(sum_c s_c X'_c) * X'`` with ``X' = sigmoid(s) * X`` scales channels, then positions,
+    by ``s = W3 [ReLU(W1 gap(Y)); ReLU(W2 gap(X))]``.
+
     Paper: TDAM: Top-Down Attention Module for Contextually Guided Feature Selection in CNNs,
     ECCV 2022, arXiv 2111.13470.
 

@@ -15,6 +15,10 @@ __all__ = ['AWFPN']
 class AWFPN(FPN):
     """mmdet's FPN with AW-convolutions and an optional gate before each convolution.
 
+    ``M_i = A1(g(C_i)) + up(M_{i+1})`` and ``P_i = A3(g(M_i))`` for every level i: A1 and A3 are
+    AW-convolutions (``K + A * K`` in the place of the weight K), 1x1 and 3x3, and g is the gate,
+    the identity without ``gate_cfg``.
+
     Paper: An Attention Module for Convolutional Neural Networks, arXiv 2108.08205, section
     "Object Detection on COCO" (Table 3). Its six rows are: FPN (``conv_cfg=None``), AW-FPN (the
     default), SE-FPN and CBAM-FPN (``conv_cfg=None`` with ``gate_cfg``), AW-SE-FPN and

@@ -32,7 +32,14 @@ def test_every_method_has_a_page_with_all_there_is_to_know(methods):
 
     assert len(methods) == len(read_methods())
     for name, text in methods.items():
-        for heading in ('Where it sits', 'In one line', 'Cost', 'Config', 'Accuracy'):
+        for heading in (
+            'What it computes',
+            'Where it sits',
+            'In one line',
+            'Cost',
+            'Config',
+            'Accuracy',
+        ):
             assert f'## {heading}\n' in text, name
         assert re.search(r'^\+[\d,]+ parameters and \+[\d.]+ GMACs', text, re.MULTILINE), name
         assert 'role="img" aria-label="' in text, name
@@ -40,6 +47,11 @@ def test_every_method_has_a_page_with_all_there_is_to_know(methods):
 
 def test_a_formula_is_that_of_the_docstring(methods):
     assert '`out = x * sigmoid(W2 ReLU(W1 gap(x)))`' in methods['se']
+    for name, text in methods.items():
+        assert re.search(r'## What it computes\n\n`.+ = .+`', text), name
+    both = methods['sequence-eca-spatial']
+    assert '`out = g_k(... g_1(x))`:' in both
+    assert both.index('conv1d_k') < both.index('conv7x7') < both.index('Where it sits')
 
 
 def test_the_lines_start_as_a_no_op_with_a_norm_that_trains(methods):
