@@ -76,6 +76,7 @@ setup(
     extras_require={
         'onedl': ['onedl-mmengine>=0.10.10', 'onedl-mmcv>=2.3', 'onedl-mmdetection>=3.5'],
         'openmmlab': ['mmengine>=0.10', 'mmcv>=2.0.1,<2.2', 'mmdet>=3.2', 'numpy<2'],
+        'localization': ['onedl-mmengine>=0.10.10', 'opencv-python-headless', 'jinja2'],
         'cls': ['onedl-mmpretrain>=1.3'],
         'study': ['hotcoco>=1.3', 'submitit', 'scipy', 'rich', 'matplotlib', 'jinja2'],
         'demo': ['scikit-learn', 'matplotlib'],

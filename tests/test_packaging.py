@@ -85,7 +85,9 @@ def test_the_wheel_requires_no_host(wheel):
     required = re.findall(r'^Requires-Dist: ([\w-]+)(?!.*extra ==).*$', text, re.MULTILINE)
     assert sorted(required) == ['numpy', 'pycocotools', 'torch', 'torchvision']
     extras = re.findall(r'^Provides-Extra: (\w+)$', text, re.MULTILINE)
-    assert sorted(extras) == ['cls', 'demo', 'dev', 'docs', 'onedl', 'openmmlab', 'study']
+    assert sorted(extras) == [
+        *('cls', 'demo', 'dev', 'docs', 'localization', 'onedl', 'openmmlab', 'study')
+    ]
 
 
 def test_the_version_is_the_packages(wheel):

@@ -17,9 +17,9 @@ PYTHON = [block.code for block in blocks('python', [README])]
 SHELL = [line for block in blocks('shell', [README]) for line in commands(block.code)]
 # command -> how it is run: here, or by the test or script named
 RUN_BY = {
-    'git clone': 'the reader, before there is a test',
-    'cd mmattn': 'likewise',
     'pip install -e .': 'tests/test_packaging.py builds the editable install',
+    'pip install -e ".[localization]"': 'likewise; tests/localization/test_alone.py',
+    'make demo': '.ci/run; tests/tools/test_demo.py runs its steps',
     'python tools/add_attention.py': 'here',
     'python tools/train.py': 'tests/tools/test_train_and_test.py, with a config of that tool',
     'python tools/localize.py': 'here',

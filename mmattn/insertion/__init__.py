@@ -1,5 +1,10 @@
 """One call puts any method into any config of mmdet or mmpretrain."""
 
+from mmattn.core.hosts import host_problem
+
+if host_problem('mmdet') and host_problem('mmpretrain'):
+    raise ImportError(host_problem('mmdet'))
+
 from mmattn.insertion.from_classifier import detector_config, detector_start
 from mmattn.insertion.insert import add_attention, read_config
 from mmattn.insertion.leaf import is_lazy, leaf_text
