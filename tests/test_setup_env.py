@@ -18,6 +18,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / 'tools' / 'misc' / 'setup_env.py'
+BUILD = 'onedl-mmcv==2.3.6'  # in a command that has uv build mmcv
+WHEEL = 'onedl_mmcv-2.3.6-cp311-cp311-linux_x86_64.whl'
 LOAD = f"""
 import pathlib, signal, sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -30,7 +32,7 @@ def script(monkeypatch, tmp_path):
     module = importlib.import_module('tools.misc.setup_env')
     monkeypatch.setattr(module, 'PYTHON', (3, 11))
     monkeypatch.setattr(signal, 'signal', lambda number, handler: None)
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setattr(module, 'KEPT', tmp_path / 'cache' / 'torch-2.8.0')
     return module
 
 
@@ -66,24 +68,29 @@ class Machine:
         self.make()
         return subprocess.CompletedProcess(command, 0)
 
+    def is_ready(self):
+        return self.env.left() == self.env.finished
+
     def note(self, line):
         self.commands.append(line)
         for part, error in self.fail.items():
             if part in line:
                 raise error
 
-    def run(self, *arguments, show=None, **variables):
+    def run(self, *arguments, **variables):
         line = ' '.join(map(str, arguments))
         self.note(line)
         if 'hosts.txt' in line:
             self.package('torch', '2.8.0')
-        elif 'pip wheel' in line:
-            folder = Path(arguments[arguments.index('--wheel-dir') + 1])
-            (folder / 'onedl_mmcv-2.3.6-cp311-cp311-linux_x86_64.whl').write_text('')
-        elif 'onedl_mmcv' in line:
+        elif BUILD in line:  # uv keeps what it builds in the cache that it is given
+            cache = arguments[arguments.index('--cache-dir') + 1]
+            wheel = cache / 'sdists-v9/pypi/onedl-mmcv/2.3.6/id' / WHEEL
+            wheel.parent.mkdir(parents=True)
+            wheel.write_text('')
+        if '--reinstall --cache-dir' in line:
             self.package('onedl_mmcv', '2.3.6')
 
-    def quiet(self, *arguments):
+    def ask(self, *arguments):
         line = ' '.join(map(str, arguments))
         if line == f'-c {self.script.CHECK_MMCV}':
             return (0, '') if self.mmcv_loads else (1, 'ImportError: undefined symbol: _ZN3c10')
@@ -101,7 +108,7 @@ class Machine:
 def machine(script, tmp_path, monkeypatch):
     machine = Machine(script, tmp_path / 'venv')
     monkeypatch.setattr(script.Environment, 'run', lambda self, *a, **o: machine.run(*a, **o))
-    monkeypatch.setattr(script.Environment, 'quiet', lambda self, *a: machine.quiet(*a))
+    monkeypatch.setattr(script.Environment, 'ask', lambda self, *a: machine.ask(*a))
     monkeypatch.setattr(script.subprocess, 'run', machine.make_venv)
     monkeypatch.setattr(script, 'check_compiler', lambda: None)
     monkeypatch.setattr(script, 'BYTES', 0)
@@ -113,12 +120,12 @@ def machine(script, tmp_path, monkeypatch):
 
 def test_torch_comes_before_the_mmcv_build_and_the_state_comes_last(machine):
     assert machine.main() == 0
-    steps = ['-m venv', 'uv==', 'hosts.txt', 'pip wheel', 'onedl_mmcv', f'-e {ROOT}']
+    steps = ['-m venv', 'uv==', 'hosts.txt', BUILD, f'-e {ROOT}']
     assert len(machine.commands) == len(steps)
     for command, step in zip(machine.commands, steps):
         assert step in command
-    assert machine.env.is_ready()
-    (build,) = machine.ran('pip wheel')
+    assert machine.is_ready()
+    (build,) = machine.ran(BUILD)
     assert '--no-build-isolation' in build
     assert build.endswith('onedl-mmcv==2.3.6')
 
@@ -136,29 +143,30 @@ def test_changed_requirements_bring_it_up_to_date_without_a_second_build(machine
     machine.env.state.write_text('other requirements')
     assert machine.main() == 0
     assert machine.ran('hosts.txt')
-    assert not machine.ran('onedl_mmcv')
+    assert not machine.ran('mmcv==')
     assert not machine.ran('--reinstall')
-    assert machine.env.is_ready()
+    assert machine.is_ready()
 
 
-@pytest.mark.parametrize('step', ['-m venv', 'uv==', 'hosts.txt', 'pip wheel', '-e /'])
+@pytest.mark.parametrize('step', ['-m venv', 'uv==', 'hosts.txt', BUILD, '-e /'])
 def test_interrupted_anywhere_it_is_not_whole_and_the_next_run_resumes(machine, step, capsys):
     machine.fail = {step: KeyboardInterrupt()}
     assert machine.main() == 130
     assert 'make setup resumes from here' in capsys.readouterr().err
-    assert not machine.env.is_ready()
+    assert not machine.is_ready()
     machine.fail = {}
     machine.commands.clear()
     assert machine.main() == 0
-    assert machine.env.is_ready()
+    assert machine.is_ready()
     (install,) = machine.ran('hosts.txt')
-    assert '--reinstall' in install  # what was cut short is installed again
+    cut_short = step != '-m venv'  # what was cut short is installed again
+    assert ('--reinstall' in install) == cut_short
 
 
 def test_an_environment_whose_python_was_removed_is_made_again(machine):
     machine.main()
     machine.env.python.unlink()
-    assert not machine.env.is_ready()
+    assert not machine.is_ready()
     assert machine.main() == 0
     assert len(machine.ran('-m venv')) == 2
 
@@ -167,12 +175,12 @@ def test_an_environment_that_does_not_import_is_not_whole(machine, capsys):
     machine.imports = False
     assert machine.main() == 1
     assert 'does not import (ImportError: no mmdet)' in capsys.readouterr().err
-    assert not machine.env.is_ready()
+    assert not machine.is_ready()
 
 
 def test_uv_asks_the_registries_that_pip_asks(script, tmp_path, monkeypatch):
     machine, settings = Machine(script, tmp_path / 'venv'), {}
-    monkeypatch.setattr(script.Environment, 'quiet', lambda self, *a: machine.quiet(*a))
+    monkeypatch.setattr(script.Environment, 'ask', lambda self, *a: machine.ask(*a))
     monkeypatch.setattr(script.Environment, 'run', lambda self, *a, **env: settings.update(env))
     machine.env.install('x')
     assert settings['UV_INDEX'] == 'file:///a file:///b'
@@ -184,27 +192,58 @@ def test_uv_asks_the_registries_that_pip_asks(script, tmp_path, monkeypatch):
 
 def test_the_kept_wheel_of_this_torch_is_used(machine, script):
     machine.main()
-    assert script.find_wheel(script.kept_wheels())
-    assert script.kept_wheels().name == 'torch-2.8.0'
+    assert script.find_wheel(script.KEPT).name == WHEEL
     second = Machine(script, machine.env.path.with_name('second'))
     machine.env, machine.commands = second.env, []
     assert machine.main() == 0
-    assert not machine.ran('pip wheel')
-    assert machine.ran('onedl_mmcv')
+    assert not machine.ran(BUILD)
+    assert machine.ran(WHEEL)
+
+
+def test_a_wheel_beside_uvs_cache_is_used(machine, script, monkeypatch):
+    monkeypatch.setattr(script, 'check_compiler', lambda: pytest.fail('looked for a compiler'))
+    script.KEPT.mkdir(parents=True)
+    (script.KEPT / WHEEL).write_text('')
+    assert machine.main() == 0
+    assert machine.ran(f'{script.KEPT / WHEEL}')
+
+
+def test_a_wheel_that_uv_did_not_finish_is_not_used(script):
+    for folder in ('builds-v0/.tmpXYZ', 'archive-v0/x'):
+        (script.KEPT / folder).mkdir(parents=True)
+        (script.KEPT / folder / WHEEL).write_text('')
+    assert script.find_wheel(script.KEPT) is None
+
+
+@pytest.mark.parametrize(
+    ('line', 'expected'),
+    [
+        ('DEBUG [20/78] c++ -MMD\n', 'mmcv: 20 of 78 files compiled, about 3 min left'),
+        ('DEBUG [21/78] c++ -MMD\n', ''),
+        ('DEBUG Building: onedl-mmcv==2.3.6\n', ''),
+        ('   Building onedl-mmcv==2.3.6\n', 'Building onedl-mmcv==2.3.6'),
+        (' + six==1.17.0\n', '+ six==1.17.0'),
+        ('         copying mmcv/version.py\n', ''),
+        ('\n', ''),
+    ],
+    ids=['each fifth file', 'between', 'debug', 'step', 'package', 'output of a failure', 'empty'],
+)
+def test_of_uvs_lines_the_user_sees_the_progress(script, line, expected):
+    assert script.shown(line, seconds=60) == expected
 
 
 @pytest.fixture
 def wheels(tmp_path):
     folder = tmp_path / 'wheels'
     folder.mkdir()
-    (folder / 'onedl_mmcv-2.3.6-cp311-cp311-linux_x86_64.whl').write_text('')
+    (folder / WHEEL).write_text('')
     return folder
 
 
 def test_a_named_wheel_is_used_and_nothing_is_built(machine, script, wheels, monkeypatch):
     monkeypatch.setattr(script, 'check_compiler', lambda: pytest.fail('looked for a compiler'))
     assert machine.main('--mmcv-wheels', str(wheels)) == 0
-    (command,) = machine.ran('onedl_mmcv')
+    (command,) = machine.ran(WHEEL)
     assert str(wheels) in command
 
 
@@ -413,4 +452,4 @@ def test_a_registry_out_of_reach(script, tmp_path):
         pytest.skip(done.stderr)
     assert 'error: The package registry cannot be reached' in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert not script.Environment(tmp_path / 'venv').is_ready()
+    assert script.Environment(tmp_path / 'venv').left() == 'unfinished'
