@@ -52,8 +52,10 @@ LINE = re.search(r"^cfg = (mmattn\.add_attention\('([^']+)', '([^']+)'\))$", PAG
 def line_for(method) -> str:
     """The page's line with a config at hand and this method, as its own config has it."""
     options = options_of(Config.fromfile(ROOT / f'configs/{method.config}.py').model, method.name)
-    wish = dict(type=method.name, **(options if method.slot.startswith(('gate', 'conv')) else {}))
-    return LINE[1].replace(f"'{LINE[2]}'", 'cfg').replace(f"'{LINE[3]}'", repr(wish))
+    method_cfg = dict(
+        type=method.name, **(options if method.slot.startswith(('gate', 'conv')) else {})
+    )
+    return LINE[1].replace(f"'{LINE[2]}'", 'cfg').replace(f"'{LINE[3]}'", repr(method_cfg))
 
 
 def options_of(cfg, name: str) -> dict:

@@ -52,7 +52,7 @@ import mmattn
 
 cfg = mmattn.add_attention(
     '{host}',
-    {wish},
+    {line},
 {init})
 ```
 
@@ -134,7 +134,7 @@ def _page(root: Path, row: MethodRow, cost: tuple[str, str], again: bool) -> str
         natural=place.place,
         drawing='\n\n'.join(_drawings(place)),
         host=_CLASSIFIER if row.slot == 'head' else _DETECTOR,
-        wish=_wish(root, row),
+        line=_one_line(root, row),
         init="    init='identity',\n" if identity else '',
         start_note=_IDENTITY if identity else _TRAINED,
         cost=f'{params} parameters and {macs} GMACs on {start}, {image}.',
@@ -147,8 +147,8 @@ def _page(root: Path, row: MethodRow, cost: tuple[str, str], again: bool) -> str
     )
 
 
-def _wish(root: Path, row: MethodRow) -> str:
-    """Return what to ask add_attention for: the name, or a dict where it needs options."""
+def _one_line(root: Path, row: MethodRow) -> str:
+    """Return the method as add_attention takes it: its name, or a dict where it needs options."""
     if row.name in _NORMS:
         return _NORMS[row.name]
     gates = ', '.join(f"dict(type='{gate}')" for gate in _gates(root, row))

@@ -116,7 +116,7 @@ def find_start(cfg: Config, resume: str | None) -> None:
         if start is None:
             print(f'note: no checkpoint in {cfg.work_dir}, so this starts anew', file=sys.stderr)
         else:
-            print(f'note: going on from {start}', file=sys.stderr)
+            print(f'note: resuming from {start}', file=sys.stderr)
         cfg.resume = start is not None
         cfg.load_from = start or (None if resume else cfg.get('load_from'))
     elif resume:

@@ -19,7 +19,7 @@ from mmattn.insertion.networks import (
     stages_of,
 )
 from mmattn.insertion.request import (
-    Wish,
+    Request,
     can_stand,
     exchange,
     method_config,
@@ -66,56 +66,57 @@ def _add_rule(network: Network, where: str, rule: dict) -> None:
 # ----------------------------------------------------------------------------------- backbones
 
 
-def gate_in_backbone(network: Network, wish: Wish) -> None:
+def gate_in_backbone(network: Network, request: Request) -> None:
     """Put a gate where the method belongs, in any backbone.
 
     Raises:
         ValueError: there is no such place.
     """
     where = 'backbone'
-    if wish.pattern:
-        _add_rule(network, where, dict(gate=wish.cfg, after=wish.pattern))
+    if request.pattern:
+        _add_rule(network, where, dict(gate=request.cfg, after=request.pattern))
         return
-    traced = _that_runs(network, where, wish)
-    position = wish.position or wish.method.position
+    traced = _that_runs(network, where, request)
+    position = request.position or request.method.position
     stages = stages_of(traced) if position != 'outputs' else []
     if not stages:
-        if wish.position in (None, 'outputs', 'after_stage'):
-            _gate_on_outputs(network, where, wish, network.read_levels())
+        if request.position in (None, 'outputs', 'after_stage'):
+            _gate_on_outputs(network, where, request, network.read_levels())
             return
-        raise _no_such_place(network, wish, 'it has no residual blocks')
-    chosen = [stages[i] for i in wish.chosen_stages(len(stages), 'the backbone')]
-    block = wish.method.block if wish.position is None else None
+        raise _no_such_place(network, request, 'it has no residual blocks')
+    chosen = [stages[i] for i in request.chosen_stages(len(stages), 'the backbone')]
+    block = request.method.block if request.position is None else None
     places = [place for s in chosen for place in _places_in(traced.net, s, position, block)]
-    if None in places and wish.position in (None, 'after_stage'):
-        _gate_on_outputs(network, where, wish, network.read_levels())
+    if None in places and request.position in (None, 'after_stage'):
+        _gate_on_outputs(network, where, request, network.read_levels())
         return
     if not places or None in places:
-        raise _no_such_place(network, wish, 'its blocks have no such position')
+        raise _no_such_place(network, request, 'its blocks have no such position')
     names = [name for name, _ in traced.net.named_modules() if name]
     names = [name for name in names if not name.startswith('attend.')]
     for slot in dict.fromkeys(slot for _, slot in places):
         after = pattern_of([name for name, other in places if other == slot], names)
-        rule = dict(gate=wish.cfg, after=after, **({'position': slot} if slot else {}))
+        rule = dict(gate=request.cfg, after=after, **({'position': slot} if slot else {}))
         _add_rule(network, where, rule)
     if network.is_classifier and not traced.gives_maps:  # fully connected layers: one size only
         network.part(where)['sample'] = (3, *network.size)
 
 
-def _that_runs(network: Network, where: str, wish: Wish) -> Traced:
+def _that_runs(network: Network, where: str, request: Request) -> Traced:
     traced = network.trace(where)
     if traced.problem:
         raise ValueError(
-            f'{wish.name} cannot be placed in the {where}: '
+            f'{request.name} cannot be placed in the {where}: '
             f'{network.kind(where).__name__} does not run here ({traced.problem}); '
             'position=REGEX names modules'
         )
     return traced
 
 
-def _no_such_place(network: Network, wish: Wish, why: str) -> ValueError:
+def _no_such_place(network: Network, request: Request, why: str) -> ValueError:
+    place = POSITIONS[request.position or request.method.position]
     return ValueError(
-        f'position: {wish.name} cannot stand {POSITIONS[wish.position or wish.method.position]} '
+        f'position: {request.name} cannot stand {place} '
         f'in the backbone {network.kind("backbone").__name__}: {why}; gates can stand on its '
         "output maps (position='outputs') or after modules (position=REGEX)"
     )
@@ -154,85 +155,87 @@ def _slots(block: nn.Module) -> tuple:
     return positions_in(block)
 
 
-def _gate_on_outputs(network: Network, where: str, wish: Wish, read: Sequence) -> None:
+def _gate_on_outputs(network: Network, where: str, request: Request, read: Sequence) -> None:
     traced = network.trace(where)
     maps = traced.outputs
     if not read or any(level >= len(maps) or maps[level] is None for level in read):
         raise ValueError(
-            f'{wish.name} cannot stand in the {where}: {network.kind(where).__name__} gives no '
+            f'{request.name} cannot stand in the {where}: {network.kind(where).__name__} gives no '
             f'(N, C, H, W) maps; what can stand there: {can_stand(network, where)}'
         )
-    if wish.stages is not None:
-        levels = wish.chosen_stages(len(maps), f'the outputs of the {where}')
+    if request.stages is not None:
+        levels = request.chosen_stages(len(maps), f'the outputs of the {where}')
     elif where == 'backbone':
-        levels = list(read)[wish.method.stages] or list(read[-1:])
+        levels = list(read)[request.method.stages] or list(read[-1:])
     else:
         levels = list(read)
-    rule = dict(gate=wish.cfg)
+    rule = dict(gate=request.cfg)
     if len(levels) < len(maps):
         rule['levels'] = tuple(levels)
     _add_rule(network, where, rule)
 
 
-def conv_in_backbone(network: Network, wish: Wish) -> None:
+def conv_in_backbone(network: Network, request: Request) -> None:
     """Put a convolution in the place of those that the method is for, in any backbone.
 
     Raises:
         ValueError: there is none.
     """
     where = 'backbone'
-    if _by_pattern(network, where, wish):
+    if _by_pattern(network, where, request):
         return
-    traced = _that_runs(network, where, wish)
+    traced = _that_runs(network, where, request)
     stages = stages_of(traced)
-    chosen = [stages[i] for i in wish.chosen_stages(len(stages), where)] if stages else []
+    chosen = [stages[i] for i in request.chosen_stages(len(stages), where)] if stages else []
     names = [name for stage in chosen for convs in stage.convs for name in convs]
-    _replace(network, where, wish, traced.net, names)
+    _replace(network, where, request, traced.net, names)
 
 
-def _by_pattern(network: Network, where: str, wish: Wish) -> bool:
-    if wish.position is None:
+def _by_pattern(network: Network, where: str, request: Request) -> bool:
+    if request.position is None:
         return False
-    if not wish.pattern:
+    if not request.pattern:
         raise ValueError(
             f'position of a convolution must be a regular expression for the names of those it '
-            f'replaces, got {wish.position!r}'
+            f'replaces, got {request.position!r}'
         )
-    _add_rule(network, where, dict(conv=wish.cfg, replace=wish.pattern))
+    _add_rule(network, where, dict(conv=request.cfg, replace=request.pattern))
     return True
 
 
-def _replace(network: Network, where: str, wish: Wish, net: nn.Module, names: Iterable) -> None:
+def _replace(
+    network: Network, where: str, request: Request, net: nn.Module, names: Iterable
+) -> None:
     """Return a rule that exchanges these convolutions of a part."""
     named = {aliases[0]: aliases for aliases in convolutions(net).values()}
     names = list(names)
-    found = [name for name in names if _takes(net.get_submodule(name), wish)]
+    found = [name for name in names if _takes(net.get_submodule(name), request)]
     wanted = [alias for name in found for alias in named[name]]
     if not wanted:
         raise ValueError(
-            f'{wish.name} cannot stand in the {where} {network.kind(where).__name__}: '
-            f'{_why_no_conv(net, wish, bool(names))}; what can stand there: '
-            f'{_besides(network, where, wish, bool(names))}'
+            f'{request.name} cannot stand in the {where} {network.kind(where).__name__}: '
+            f'{_why_no_conv(net, request, bool(names))}; what can stand there: '
+            f'{_besides(network, where, request, bool(names))}'
         )
     everything = [alias for aliases in named.values() for alias in aliases]
-    _add_rule(network, where, dict(conv=wish.cfg, replace=pattern_of(wanted, everything)))
+    _add_rule(network, where, dict(conv=request.cfg, replace=pattern_of(wanted, everything)))
 
 
-def _besides(network: Network, where: str, wish: Wish, some: bool) -> str:
+def _besides(network: Network, where: str, request: Request, some: bool) -> str:
     others = can_stand(network, where)
     if where != 'backbone' or others.startswith('nothing'):
         return others
-    return 'gates and AWConv2d' if some and wish.kind != 'AWConv2d' else 'gates'
+    return 'gates and AWConv2d' if some and request.kind != 'AWConv2d' else 'gates'
 
 
-def _takes(conv: nn.Module, wish: Wish) -> bool:
-    """Whether a convolution can be exchanged for the one that is wished."""
-    if wish.kind != 'AWConv2d' and can_attend_over(conv):  # weight standardisation
+def _takes(conv: nn.Module, request: Request) -> bool:
+    """Whether a convolution can be exchanged for the one that is asked for."""
+    if request.kind != 'AWConv2d' and can_attend_over(conv):  # weight standardisation
         return False
-    return wish.kind != 'AAConv2d' or conv.groups == 1
+    return request.kind != 'AAConv2d' or conv.groups == 1
 
 
-def _why_no_conv(net: nn.Module, wish: Wish, some: bool) -> str:
+def _why_no_conv(net: nn.Module, request: Request, some: bool) -> str:
     if some:
         return (
             'its convolutions there have groups or do something of their own (weight '
@@ -251,7 +254,7 @@ def _why_no_conv(net: nn.Module, wish: Wish, some: bool) -> str:
 # --------------------------------------------------------------------------------------- necks
 
 
-def gate_in_neck(network: Network, wish: Wish) -> None:
+def gate_in_neck(network: Network, request: Request) -> None:
     """Put a gate before each convolution of an FPN, or on the output maps of any neck.
 
     Raises:
@@ -259,24 +262,25 @@ def gate_in_neck(network: Network, wish: Wish) -> None:
     """
     names = network.necks()
     if not names:
-        need_part(network, 'neck', wish.name)
-    if wish.pattern:
-        _add_rule(network, names[0], dict(gate=wish.cfg, after=wish.pattern))
+        need_part(network, 'neck', request.name)
+    if request.pattern:
+        _add_rule(network, names[0], dict(gate=request.cfg, after=request.pattern))
         return
     fpn = next((name for name in names if _takes_gates(network, name)), None)
-    if fpn is None or wish.stages is not None or wish.position is not None:
+    if fpn is None or request.stages is not None or request.position is not None:
         where = names[-1]
-        _gate_on_outputs(network, where, wish, range(len(network.trace(where).outputs)))
+        _gate_on_outputs(network, where, request, range(len(network.trace(where).outputs)))
         return
     part = network.part(fpn)
     if part.get('gate_cfg') is not None:
         raise ValueError(
-            f'{wish.name} cannot be added to the {fpn}: {part["gate_cfg"]["type"]} stands before '
-            "its convolutions already; a gate can stand on its output maps (position='outputs')"
+            f'{request.name} cannot be added to the {fpn}: {part["gate_cfg"]["type"]} stands '
+            'before its convolutions already; a gate can stand on its output maps '
+            "(position='outputs')"
         )
     if network.kind(fpn).__name__ == 'FPN':
         exchange(part, 'mmattn.AWFPN', dict(conv_cfg=None))
-    part['gate_cfg'] = wish.cfg
+    part['gate_cfg'] = request.cfg
 
 
 def _is_fpn(network: Network, name: str) -> bool:
@@ -292,7 +296,7 @@ def _takes_gates(network: Network, name: str) -> bool:
     return is_plain or network.kind(name).__name__ == 'AWFPN'
 
 
-def conv_in_neck(network: Network, wish: Wish) -> None:
+def conv_in_neck(network: Network, request: Request) -> None:
     """Put an attention convolution in the place of every convolution of the neck.
 
     Raises:
@@ -300,82 +304,82 @@ def conv_in_neck(network: Network, wish: Wish) -> None:
     """
     names = network.necks()
     if not names:
-        need_part(network, 'neck', wish.name)
-    if wish.position is not None and _by_pattern(network, names[0], wish):
+        need_part(network, 'neck', request.name)
+    if request.position is not None and _by_pattern(network, names[0], request):
         return
     problems = []
     for name in names:
         try:
             if _is_fpn(network, name):
-                _conv_in_fpn(network, name, wish)
+                _conv_in_fpn(network, name, request)
             else:
                 net = network.build(name)
-                _replace(network, name, wish, net, spatial_convs(net, smallest=1))
+                _replace(network, name, request, net, spatial_convs(net, smallest=1))
         except ValueError as error:
             problems.append(error)
     if len(problems) == len(names):
         raise problems[0]
 
 
-def _conv_in_fpn(network: Network, name: str, wish: Wish) -> None:
+def _conv_in_fpn(network: Network, name: str, request: Request) -> None:
     part = network.part(name)
     own = part.get('conv_cfg')
     if network.kind(name).__name__ == 'AWFPN' and 'conv_cfg' not in part:
         own = dict(type='mmattn.AWConv2d')
     kind = None if own is None else own['type']
-    if kind == 'ConvWS' and wish.kind == 'AWConv2d':
+    if kind == 'ConvWS' and request.kind == 'AWConv2d':
         exchange(part, 'mmattn.AWFPN', {})
-        part['over_cfg'] = {k: v for k, v in wish.cfg.items() if k != 'type'}
+        part['over_cfg'] = {k: v for k, v in request.cfg.items() if k != 'type'}
         return
     if kind not in (None, 'Conv', 'Conv2d'):
         raise ValueError(
-            f'{wish.name} cannot stand in the {name}: its convolutions are {kind}; gates can '
+            f'{request.name} cannot stand in the {name}: its convolutions are {kind}; gates can '
             'stand there'
         )
     part.pop('conv_cfg', None)
-    exchange(part, 'mmattn.AWFPN', dict(conv_cfg=wish.cfg))
+    exchange(part, 'mmattn.AWFPN', dict(conv_cfg=request.cfg))
 
 
-def add_aw_fpn(network: Network, wish: Wish) -> None:
+def add_aw_fpn(network: Network, request: Request) -> None:
     """AW-FPN: attention convolutions and, with ``gate_cfg``, gates in the neck."""
-    options = {k: v for k, v in wish.cfg.items() if k not in ('type', 'init')}
+    options = {k: v for k, v in request.cfg.items() if k not in ('type', 'init')}
     gate = options.pop('gate_cfg', None)
     conv = options.pop('conv_cfg', dict(type='AWConv2d'))
     for cfg, add, extra in ((conv, conv_in_neck, options), (gate, gate_in_neck, {})):
         if cfg is not None:
             row = find_method(cfg['type'])
             own = {k: v for k, v in cfg.items() if k != 'type'}
-            own = method_config(row, {**own, **extra}, wish.start, network)
-            add(Network(network.cfg), wish._replace(method=row._replace(name='AWFPN'), cfg=own))
+            own = method_config(row, {**own, **extra}, request.start, network)
+            add(Network(network.cfg), request._replace(method=row._replace(name='AWFPN'), cfg=own))
 
 
 # --------------------------------------------------------------------------------------- heads
 
 
-def gate_in_heads(network: Network, wish: Wish) -> None:
+def gate_in_heads(network: Network, request: Request) -> None:
     """Put a gate after every convolution of the towers of one head, or of all."""
-    _in_heads(network, wish, _gate_in_head)
+    _in_heads(network, request, _gate_in_head)
 
 
-def conv_in_heads(network: Network, wish: Wish) -> None:
+def conv_in_heads(network: Network, request: Request) -> None:
     """Put an attention convolution for those of the towers of one head, or of all."""
-    _in_heads(network, wish, _conv_in_head)
+    _in_heads(network, request, _conv_in_head)
 
 
-def _in_heads(network: Network, wish: Wish, add: Callable) -> None:
-    if wish.where != 'head':
-        add(network, wish.where, wish)
+def _in_heads(network: Network, request: Request, add: Callable) -> None:
+    if request.where != 'head':
+        add(network, request.where, request)
         return
     problems = []
     for name in network.heads():
         try:
-            add(network, name, wish)
+            add(network, name, request)
         except ValueError as error:
             problems.append(error)
     if len(problems) == len(network.heads()):
         if problems:
             raise problems[0]
-        need_part(network, 'head', wish.name)
+        need_part(network, 'head', request.name)
 
 
 def _tower_convs(net: nn.Module) -> list[str]:
@@ -389,14 +393,14 @@ def _words(name: str) -> list[str]:
     return [word for word in name.split('.') if not word.isdigit() and word != 'conv']
 
 
-def _conv_in_head(network: Network, name: str, wish: Wish) -> None:
-    if not _by_pattern(network, name, wish):
+def _conv_in_head(network: Network, name: str, request: Request) -> None:
+    if not _by_pattern(network, name, request):
         net = network.build(name)
-        _replace(network, name, wish, net, _tower_convs(net))
+        _replace(network, name, request, net, _tower_convs(net))
 
 
-def _gate_in_head(network: Network, name: str, wish: Wish) -> None:
-    after = wish.pattern
+def _gate_in_head(network: Network, name: str, request: Request) -> None:
+    after = request.pattern
     if after is None:
         net = network.build(name)
         modules = dict(net.named_modules(remove_duplicate=False))
@@ -404,11 +408,11 @@ def _gate_in_head(network: Network, name: str, wish: Wish) -> None:
         layers = [layer for layer in layers if type(modules[layer]).__name__ == 'ConvModule']
         if not layers:
             raise ValueError(
-                f'{wish.name} cannot stand in the {name} {plain_type(network.part(name))}: it has '
-                'no tower of convolutions with norm and activation; AWConv2d can stand where it '
-                'has convolutions'
+                f'{request.name} cannot stand in the {name} {plain_type(network.part(name))}: it '
+                'has no tower of convolutions with norm and activation; AWConv2d can stand '
+                'where it has convolutions'
             )
         same = {id(modules[layer]) for layer in layers}
         layers = [other for other, module in modules.items() if id(module) in same]
         after = pattern_of(layers, [other for other in modules if other])
-    _add_rule(network, name, dict(gate=wish.cfg, after=after))
+    _add_rule(network, name, dict(gate=request.cfg, after=after))

@@ -272,8 +272,8 @@ def _sentence(error: Exception) -> str:
 
 def _check(host: Host, method: str) -> int:
     """Every check of a cell; the number of parameters added."""
-    wish = dict(type=method, **_NARROW.get(method, {}))
-    cfg = add_attention(host.cfg, wish, init='paper')
+    method_cfg = dict(type=method, **_NARROW.get(method, {}))
+    cfg = add_attention(host.cfg, method_cfg, init='paper')
     idle: set | None = None
     for seed in range(STARTS):  # a few hidden units, or a block (drop path), may be off by chance
         paper, missing = _attended(host, cfg, seed)
@@ -284,7 +284,7 @@ def _check(host: Host, method: str) -> int:
     if idle:
         raise _Broken(f'every gradient in {min(idle)} is 0')
     _predict(host, paper)
-    cfg, *_ = insert(host.cfg, wish, init=None if method == 'SSIA' else 'identity')
+    cfg, *_ = insert(host.cfg, method_cfg, init=None if method == 'SSIA' else 'identity')
     ours, _ = _attended(host, cfg)
     outs = host.run(ours)
     _finite('output', outs)

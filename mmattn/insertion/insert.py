@@ -25,7 +25,7 @@ from mmattn.insertion.attends import (
 from mmattn.insertion.methods import Method, find_method
 from mmattn.insertion.networks import HOSTS, Network
 from mmattn.insertion.report import attach
-from mmattn.insertion.request import Start, Wish, can_stand, method_config, need_part
+from mmattn.insertion.request import Request, Start, can_stand, method_config, need_part
 from mmattn.insertion.resnets import becomes_attention_resnet, conv_in_resnet, gate_in_resnet
 from mmattn.insertion.whole_parts import (
     TWINS,
@@ -204,7 +204,7 @@ def _add_one(
     for place in _places(row, where, network):
         network = Network(cfg)
         own = method_config(row, options, start, network)
-        _ADD[row.kind](network, Wish(row, own, place, stages, position, start))
+        _ADD[row.kind](network, Request(row, own, place, stages, position, start))
     repair_ssd(Network(cfg))
 
 
@@ -258,26 +258,26 @@ def _places(row: Method, where: Any, network: Network) -> list[str]:
     return list(places)
 
 
-def _add_gate(network: Network, wish: Wish) -> None:
-    if wish.where == 'backbone':
-        need_part(network, 'backbone', wish.name)
-        resnet = becomes_attention_resnet(network, wish)
-        (gate_in_resnet if resnet else gate_in_backbone)(network, wish)
-    elif wish.where.startswith('neck'):
-        gate_in_neck(network, wish)
+def _add_gate(network: Network, request: Request) -> None:
+    if request.where == 'backbone':
+        need_part(network, 'backbone', request.name)
+        resnet = becomes_attention_resnet(network, request)
+        (gate_in_resnet if resnet else gate_in_backbone)(network, request)
+    elif request.where.startswith('neck'):
+        gate_in_neck(network, request)
     else:
-        gate_in_heads(network, wish)
+        gate_in_heads(network, request)
 
 
-def _add_conv(network: Network, wish: Wish) -> None:
-    if wish.where == 'backbone':
-        need_part(network, 'backbone', wish.name)
-        resnet = wish.position is None and becomes_attention_resnet(network, wish)
-        (conv_in_resnet if resnet else conv_in_backbone)(network, wish)
-    elif wish.where.startswith('neck'):
-        conv_in_neck(network, wish)
+def _add_conv(network: Network, request: Request) -> None:
+    if request.where == 'backbone':
+        need_part(network, 'backbone', request.name)
+        resnet = request.position is None and becomes_attention_resnet(network, request)
+        (conv_in_resnet if resnet else conv_in_backbone)(network, request)
+    elif request.where.startswith('neck'):
+        conv_in_neck(network, request)
     else:
-        conv_in_heads(network, wish)
+        conv_in_heads(network, request)
 
 
 _ADD: dict[str, Callable] = {

@@ -1,4 +1,4 @@
-"""A request: this method, in this part, at this place; and the words for what cannot be."""
+"""A request: this method, in this part, at this place; and the sentences for what cannot be."""
 
 import inspect
 from collections.abc import Sequence
@@ -9,7 +9,15 @@ from mmengine.config import ConfigDict
 from mmattn.insertion.methods import POSITIONS, Method
 from mmattn.insertion.networks import Network, class_of, stages_of
 
-__all__ = ['Start', 'Wish', 'can_stand', 'exchange', 'method_config', 'need_part', 'refuse_twice']
+__all__ = [
+    'Start',
+    'Request',
+    'can_stand',
+    'exchange',
+    'method_config',
+    'need_part',
+    'refuse_twice',
+]
 
 
 class Start(NamedTuple):
@@ -20,8 +28,8 @@ class Start(NamedTuple):
     asked: bool
 
 
-class Wish(NamedTuple):
-    """What is to be added once.
+class Request(NamedTuple):
+    """One method to add at one place.
 
     Args:
         method: the row of the method.

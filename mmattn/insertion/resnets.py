@@ -6,7 +6,7 @@ from mmengine.config import ConfigDict
 
 from mmattn.core.hosts import host_problem
 from mmattn.insertion.networks import Network, class_of, is_attend
-from mmattn.insertion.request import Wish, exchange, refuse_twice
+from mmattn.insertion.request import Request, exchange, refuse_twice
 
 __all__ = ['as_attend_rules', 'becomes_attention_resnet', 'conv_in_resnet', 'from_mmpretrain']
 __all__ += ['gate_in_resnet']
@@ -18,10 +18,10 @@ DEPTHS[152] = (3, 8, 36, 3)
 BASIC = (18, 34)  # depths with basic blocks
 
 
-def becomes_attention_resnet(network: Network, wish: Wish) -> bool:
-    """Make the backbone an AttentionResNet where one can stand for it and does what is wished."""
+def becomes_attention_resnet(network: Network, request: Request) -> bool:
+    """Make the backbone an AttentionResNet where one can stand for it and do what is asked."""
     part = network.part('backbone')
-    if is_attend(part) or wish.pattern or wish.position == 'outputs':
+    if is_attend(part) or request.pattern or request.position == 'outputs':
         return False
     kind = network.kind('backbone')
     if kind.__name__ == 'AttentionResNet':
@@ -61,16 +61,16 @@ def from_mmpretrain(kind: type, part: ConfigDict) -> dict | None:
     return changes
 
 
-def gate_in_resnet(network: Network, wish: Wish) -> None:
+def gate_in_resnet(network: Network, request: Request) -> None:
     """Return a rule of AttentionResNet for a gate."""
     part = network.part('backbone')
     number = part.get('num_stages', 4)
-    position = wish.position or wish.method.position
+    position = request.position or request.method.position
     if position == 'branch':
         position = 'after_conv2' if part['depth'] in BASIC else 'after_conv3'
-    rule: dict = dict(gate=wish.cfg, position=position)
-    stages = wish.chosen_stages(number, 'the backbone')
-    block = wish.method.block if wish.position is None else None
+    rule: dict = dict(gate=request.cfg, position=position)
+    stages = request.chosen_stages(number, 'the backbone')
+    block = request.method.block if request.position is None else None
     if block is not None:
         depths = DEPTHS[part['depth']]
         rule['blocks'] = {stage: [max(block, -depths[stage])] for stage in stages}
@@ -82,42 +82,42 @@ def gate_in_resnet(network: Network, wish: Wish) -> None:
     part['attention'] = [*rules, rule]
 
 
-def conv_in_resnet(network: Network, wish: Wish) -> None:
+def conv_in_resnet(network: Network, request: Request) -> None:
     """Return the convolution that AttentionResNet puts in the place of its 3x3.
 
     Raises:
-        ValueError: they are exchanged already or deformable; another than AWConv2d is wished where
-            they have groups or are of a kind of their own.
+        ValueError: they are exchanged already or deformable; another than AWConv2d is asked for
+            where they have groups or are of a kind of their own.
     """
     part = network.part('backbone')
     if part.get('conv2') is not None:
         raise ValueError(
-            f'{wish.name} cannot be added: the 3x3 convolutions of the backbone are '
+            f'{request.name} cannot be added: the 3x3 convolutions of the backbone are '
             f'{part["conv2"]["type"]} already; gates can still stand there'
         )
-    if wish.kind == 'AAConv2d' and part.get('groups', 1) > 1:
+    if request.kind == 'AAConv2d' and part.get('groups', 1) > 1:
         raise ValueError(
-            f'{wish.name} cannot stand in the backbone: its 3x3 convolutions have '
+            f'{request.name} cannot stand in the backbone: its 3x3 convolutions have '
             f'groups={part["groups"]}, which self-attention has not; AWConv2d and gates can stand '
             'there'
         )
     own = (part.get('conv_cfg') or {}).get('type')
-    if wish.kind != 'AWConv2d' and own not in (None, 'Conv', 'Conv2d'):
+    if request.kind != 'AWConv2d' and own not in (None, 'Conv', 'Conv2d'):
         raise ValueError(
-            f'{wish.name} cannot stand in the backbone: its convolutions are {own}; AWConv2d and '
-            'gates can stand there'
+            f'{request.name} cannot stand in the backbone: its convolutions are {own}; AWConv2d '
+            'and gates can stand there'
         )
     number = part.get('num_stages', 4)
-    stages = wish.chosen_stages(number, 'the backbone')
+    stages = request.chosen_stages(number, 'the backbone')
     if part.get('dcn'):
         deformed = part.get('stage_with_dcn', (False,) * number)
         stages = [stage for stage in stages if not deformed[stage]]
         if not stages:
             raise ValueError(
-                f'{wish.name} cannot stand in the backbone: its 3x3 convolutions are deformable '
-                '(dcn); gates can stand there'
+                f'{request.name} cannot stand in the backbone: its 3x3 convolutions are '
+                'deformable (dcn); gates can stand there'
             )
-    part['conv2'] = wish.cfg
+    part['conv2'] = request.cfg
     if len(stages) < number:
         part['conv2_stages'] = tuple(stages)
 

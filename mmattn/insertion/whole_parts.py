@@ -10,7 +10,7 @@ from mmattn.auxiliary.taps import stage_names
 from mmattn.backbones._insert import AddedParts
 from mmattn.insertion.attends import make_attend
 from mmattn.insertion.networks import Network, is_attend, plain_type, stages_of
-from mmattn.insertion.request import Wish, can_stand, exchange, need_part
+from mmattn.insertion.request import Request, can_stand, exchange, need_part
 from mmattn.insertion.resnets import FAMILY, from_mmpretrain
 
 __all__ = ['TWINS', 'add_learn_to_pay', 'add_ssia', 'add_twin', 'is_ssd', 'repair_ssd']
@@ -34,42 +34,42 @@ _SHAPE = {'preset', 'steps', 'distance', 'attention', 'blocks'}  # what a preset
 SMALL_IMAGE = 512  # SSIA's grids come from such images as they are
 
 
-def add_twin(network: Network, wish: Wish) -> None:
+def add_twin(network: Network, request: Request) -> None:
     """Put a top-down network in the place of the backbone it is a twin of.
 
     Raises:
         ValueError: there is no twin of the backbone, or it is one already.
     """
-    part = need_part(network, 'backbone', wish.name)
+    part = need_part(network, 'backbone', request.name)
     kind = network.kind('backbone')
     if kind.__name__ in TWINS.values():
         raise ValueError(
-            f'{wish.name} cannot be added: the backbone is a {kind.__name__} already; gates and '
-            'convolutions can stand in it'
+            f'{request.name} cannot be added: the backbone is a {kind.__name__} already; gates '
+            'and convolutions can stand in it'
         )
-    if wish.position is not None:
-        raise ValueError(f'position has no meaning for {wish.name}, got {wish.position!r}')
+    if request.position is not None:
+        raise ValueError(f'position has no meaning for {request.name}, got {request.position!r}')
     if kind.__name__ == 'AttentionResNet' and not is_attend(part):
         part = make_attend(network, 'backbone')
         network = Network(network.cfg)
         kind = network.kind('backbone')
     twin = TWINS.get(kind.__name__)
-    if twin != wish.name:
+    if twin != request.name:
         known = ', '.join(f'{theirs} ({ours})' for theirs, ours in TWINS.items())
         raise ValueError(
-            f'{wish.name} cannot stand in the place of the backbone {kind.__name__}: TDAM has '
+            f'{request.name} cannot stand in the place of the backbone {kind.__name__}: TDAM has '
             f'twins of {known}; what can stand in it: {can_stand(network, "backbone")}'
         )
-    number = len(stages_of(network.trace('backbone'))) if wish.stages is not None else 0
+    number = len(stages_of(network.trace('backbone'))) if request.stages is not None else 0
     host = _host_config(part)
-    changes = {key: value for key, value in wish.cfg.items() if key != 'type'}
+    changes = {key: value for key, value in request.cfg.items() if key != 'type'}
     if twin == 'TDResNet':
         _prepare_resnet(kind, host, changes)
     elif twin == 'TDConvNeXt' and not _SHAPE & set(changes):
         arch = host.get('arch', 'tiny')
         changes.update({'preset': f'{arch}-joint-t2m1'} if arch in TD_ARCHS else {})
     if number:
-        chosen = wish.chosen_stages(number, 'the backbone')
+        chosen = request.chosen_stages(number, 'the backbone')
         changes['blocks'] = [None if stage in chosen else [] for stage in range(number)]
     exchange(host, f'mmattn.{twin}', changes)
     if is_attend(part):
@@ -104,7 +104,7 @@ def _prepare_resnet(kind: type, host: ConfigDict, changes: dict) -> None:
         changes['preset'] = preset
 
 
-def add_learn_to_pay(network: Network, wish: Wish) -> None:
+def add_learn_to_pay(network: Network, request: Request) -> None:
     """Learn-to-pay attention in the place of a classifier's neck and head.
 
     Raises:
@@ -115,7 +115,7 @@ def add_learn_to_pay(network: Network, wish: Wish) -> None:
             'LearnToPayHead cannot stand here: it is a head of classifiers; in a detector '
             'LearnToPayGate can stand in the backbone'
         )
-    head, backbone = network.part('head'), need_part(network, 'backbone', wish.name)
+    head, backbone = network.part('head'), need_part(network, 'backbone', request.name)
     kind = network.kind('head').__name__
     if kind != 'LinearClsHead':
         why = 'it is one already' if kind == 'LearnToPayHead' else 'it replaces a LinearClsHead'
@@ -125,8 +125,8 @@ def add_learn_to_pay(network: Network, wish: Wish) -> None:
         )
     ends = _ends_of_stages(network)
     chosen = ends[-3:]
-    if wish.stages is not None:
-        chosen = [ends[stage] for stage in wish.chosen_stages(len(ends), 'the backbone')]
+    if request.stages is not None:
+        chosen = [ends[stage] for stage in request.chosen_stages(len(ends), 'the backbone')]
     backbone['out_indices'] = tuple(chosen)
     if 'ConvNeXt' in network.kind('backbone').__name__:
         backbone['gap_before_final_norm'] = False
@@ -140,7 +140,7 @@ def add_learn_to_pay(network: Network, wish: Wish) -> None:
     kept = {k: v for k, v in head.items() if k in ('num_classes', 'loss', 'topk', 'cal_acc')}
     widths = [shape[0] for shape in traced.outputs]
     head.clear()
-    head.update({'type': wish.cfg['type'], **kept, 'in_channels': widths, **wish.cfg})
+    head.update({'type': request.cfg['type'], **kept, 'in_channels': widths, **request.cfg})
     network.model['neck'] = None
 
 
@@ -165,7 +165,7 @@ def _ends_of_stages(network: Network) -> list[int]:
     return list(range(len(stages_of(network.trace('backbone'))) or 4))
 
 
-def add_ssia(network: Network, wish: Wish) -> None:
+def add_ssia(network: Network, request: Request) -> None:
     """SSIA around the model, its taps being the stages that train.
 
     Raises:
@@ -181,9 +181,9 @@ def add_ssia(network: Network, wish: Wish) -> None:
             'stand in the backbone'
         )
         raise ValueError(f'SSIA cannot be added: {why}')
-    own = dict(wish.cfg)
+    own = dict(request.cfg)
     if 'taps' not in own:
-        own['taps'], lambdas = _taps(network, wish)
+        own['taps'], lambdas = _taps(network, request)
         if lambdas != tuple(range(1, len(lambdas) + 1)) and 'scheme' not in own:
             own.setdefault('lambdas', lambdas)
     if not network.is_classifier:
@@ -194,7 +194,7 @@ def add_ssia(network: Network, wish: Wish) -> None:
     cfg.custom_hooks = [*(cfg.get('custom_hooks') or []), dict(type='mmattn.SSIAHook')]
 
 
-def _taps(network: Network, wish: Wish) -> tuple[tuple, tuple]:
+def _taps(network: Network, request: Request) -> tuple[tuple, tuple]:
     """Return the stages that train, from the lowest to the last, and the weights of the blocks.
 
     The paper's weights 1, 2 and 3 belong to the low maps C2, C3 and C4, whichever of them train.
@@ -218,8 +218,8 @@ def _taps(network: Network, wish: Wish) -> tuple[tuple, tuple]:
     trains = {name for name, p in net.named_parameters() if p.requires_grad and name not in new}
     net.eval()
     moving = [number for number, end in enumerate(ends) if _moves(end, net, trains)]
-    if wish.stages is not None:
-        moving = wish.chosen_stages(len(ends), 'the backbone')
+    if request.stages is not None:
+        moving = request.chosen_stages(len(ends), 'the backbone')
     moving = moving[-4:]  # the paper's three losses
     first = max(len(ends) - 4, 0)  # a network of five stages has one before C2
     lambdas = tuple(max(number - first, 0) + 1 for number in moving[:-1])

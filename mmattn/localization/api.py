@@ -17,9 +17,9 @@ from mmattn.data.sizes import first_size
 from mmattn.localization.cards import make_cards
 from mmattn.localization.class_names import class_name, in_words
 from mmattn.localization.classifiers import Classifier, count_classes
+from mmattn.localization.comparison import check_other, compare_runs, compared_table
 from mmattn.localization.drawing import draw, explain
 from mmattn.localization.localizer import Localizer, Settings
-from mmattn.localization.pairing import check_other, compare_runs, compared_table
 from mmattn.localization.report import write_curves_png, write_report, write_summary
 from mmattn.localization.results import LOG_NAME, RunInfo, RunPlan, read_log
 from mmattn.localization.run import write_results

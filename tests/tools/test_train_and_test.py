@@ -318,7 +318,7 @@ def test_resuming_takes_the_newest_whole_checkpoint(trained, train, tmp_path, ca
     args = [str(config), '--work-dir', str(tmp_path / 'copy'), '--resume']
     assert train(args) == 0
     said = ''.join(capfd.readouterr())
-    assert f'going on from {tmp_path}/copy/iter_2.pth' in said
+    assert f'resuming from {tmp_path}/copy/iter_2.pth' in said
     assert torch.load(newest, weights_only=False)['meta']['iter'] == 4
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mmattn.localization.comparison import check_other, compare_runs, compared_table
 from mmattn.localization.metrics import LocalizationMetrics
-from mmattn.localization.pairing import check_other, compare_runs, compared_table
 from mmattn.localization.results import LOG_NAME, ResultLog
 from mmattn.localization.structures import AnnotatedImage, ImageResult
 from mmattn.localization.work_dir import images_of
