@@ -77,7 +77,7 @@ def test_eight_images_are_overfitted_through_a_kill(layout, folder, tmp_path):
     assert curve[0][0] > EVERY  # not from the start
     assert curve[-1][0] == STEPS
     early = before[min(before)]
-    assert curve[0][1] < 0.8 * early  # the loss goes on where it was, far below the start
+    assert curve[0][1] < 0.8 * early  # the loss resumes where it was, far below the start
     assert curve[-1][1] < 0.5 * early
 
     last = run / f'iter_{STEPS}.pth'

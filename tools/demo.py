@@ -3,8 +3,8 @@
     python tools/demo.py
 
 Detection: trains Faster R-CNN with AW-FPN (about 4 minutes on 2 cores), tests it, and leaves the
-COCO AP table, the curves and a sheet of predictions. Run again after an interruption, it goes on
-where it was; after a finished run it trains anew. Localization, by tools/demo_localization.py:
+COCO AP table, the curves and a sheet of predictions. Run again after an interruption, it
+resumes; after a finished run it trains from scratch. Localization, by tools/demo_localization.py:
 trains a classifier with CBAM on class names alone and finds the digits with it (2 minutes).
 Everything lies in work_dirs/demo.
 """
@@ -45,10 +45,10 @@ def data_options(data: Path, steps: int | None) -> list[str]:
 
 
 def train(work_dir: Path, options: list[str], log: Path) -> Path:
-    """Train, or go on; returns the last checkpoint."""
+    """Train, or resume; returns the last checkpoint."""
     command = [TOOLS / 'train.py', CONFIG, '--work-dir', work_dir]
     if unfinished(work_dir, CONFIG, options):
-        print('  an interrupted training is here: going on from its last checkpoint')
+        print('  an interrupted training is here: resuming from its last checkpoint')
         command.append('--resume')
     else:
         shutil.rmtree(work_dir, ignore_errors=True)
@@ -69,7 +69,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def given(args: argparse.Namespace) -> dict:
-    """Return the numbers the user chose; where there is none, each half has its own."""
+    """Return the values the user chose; where there is none, each half has its own."""
     names = ('scenes', 'val_scenes', 'steps')
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 

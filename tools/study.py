@@ -68,7 +68,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         if getattr(args, name) < 1:
             parser.error(f'--{name} must be >= 1, got {getattr(args, name)}')
     if len(set(args.seeds)) < len(args.seeds) or min(args.seeds) < 0:
-        parser.error(f'--seeds must be different numbers from 0 on, got {args.seeds}')
+        parser.error(f'--seeds must be different integers >= 0, got {args.seeds}')
     args.out = args.out or args.work_dir
     return args
 

@@ -29,7 +29,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         '--allow-partial',
         action='store_true',
-        help='go on though keys of the checkpoint and of the config differ',
+        help='continue though keys of the checkpoint and of the config differ',
     )
     parser.add_argument(
         '--fuse', action='store_true', help='fold norms into convolutions first (faster)'

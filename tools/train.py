@@ -35,7 +35,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from this checkpoint, or from the newest whole one of this folder; without a '
+        help='resume from this checkpoint, or from the newest whole one of this folder; without a '
         'name, of the work dir',
     )
     command_line.add_shared_options(parser)

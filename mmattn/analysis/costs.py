@@ -1,6 +1,6 @@
 """The papers' cost tables, recounted: parameters and operations in each table's own convention.
 
-``cost_tables.yml`` holds what the papers print and which network stands behind every row. Where a
+``cost_tables.yml`` holds what the papers print and the network of every row. Where a
 count differs from the printed figure the row says so and why; nothing is bent to fit.
 """
 
@@ -80,13 +80,13 @@ class Count:
         row: what is printed.
         params: counted.
         operations: counted.
-        numbers: values that the layers give out.
+        elements: of the maps that the layers give out.
     """
 
     row: Row
     params: int
     operations: float
-    numbers: int = 0
+    elements: int = 0
 
     @property
     def params_match(self) -> bool:
@@ -99,7 +99,7 @@ class Count:
     @property
     def memory(self) -> float:
         """MiB of the layers' outputs in float32."""
-        return self.numbers * 4 / 2**20
+        return self.elements * 4 / 2**20
 
     @property
     def memory_match(self) -> bool:
@@ -107,7 +107,7 @@ class Count:
 
     def minus(self, other: 'Count') -> 'Count':
         """Return what this row has more than another."""
-        names = ('params', 'operations', 'numbers')
+        names = ('params', 'operations', 'elements')
         return Count(self.row, *(getattr(self, n) - getattr(other, n) for n in names))
 
 
@@ -162,10 +162,10 @@ def _count(row: Row) -> Count:
         with hooks(_gates(model), lambda *call: touched.append(_touched(*call))):
             macs = measure_complexity(model, image).macs
         return Count(row, params, macs + (sum(touched) if row.convention == 'B' else 0))
-    numbers: dict[nn.Module, int] = {}
-    with hooks(_layers(model) if row.memory else (), partial(_note_given_out, numbers)):
+    elements: dict[nn.Module, int] = {}
+    with hooks(_layers(model) if row.memory else (), partial(_note_given_out, elements)):
         operations = count_modules(model, image, row.convention == 'torchstat')
-    return Count(row, params, operations, sum(numbers.values()))
+    return Count(row, params, operations, sum(elements.values()))
 
 
 def _gates(model: nn.Module) -> list[nn.Module]:
@@ -190,10 +190,10 @@ def _touched(gate: nn.Module, inputs: tuple, out: Tensor) -> int:
     return passes * inputs[0].numel()
 
 
-def _note_given_out(numbers: dict, module: nn.Module, inputs: tuple, out: Tensor) -> None:
+def _note_given_out(elements: dict, module: nn.Module, inputs: tuple, out: Tensor) -> None:
     """Return the values a layer gives out; of one that is called several times the last call's."""
-    inside = sum(numbers[layer] for layer in module.children())
-    numbers[module] = {'SE': inside, 'ECA': 2 * inside}.get(type(module).__name__, out.numel())
+    inside = sum(elements[layer] for layer in module.children())
+    elements[module] = {'SE': inside, 'ECA': 2 * inside}.get(type(module).__name__, out.numel())
 
 
 def count_modules(model: nn.Module, image: Tensor, last_call_only: bool) -> int:

@@ -35,7 +35,7 @@ class SSIAHook(Hook):
                 model.ssia.load_state_dict(saved)
             else:
                 print_log(
-                    'SSIA: the predictors start anew, the checkpoint has '
+                    'SSIA: the predictors start from scratch, the checkpoint has '
                     f'{"others" if saved else "none"}.',
                     logger='current',
                 )

@@ -1,4 +1,4 @@
-"""Where SSIA reads a network: names and numbers of taps, and the maps they give."""
+"""Where SSIA reads a network: names and indices of taps, and the maps they give."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,12 +21,12 @@ _CLOSING = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.Iden
 
 
 def resolve(net: nn.Module, taps: Sequence) -> list[str]:
-    """Taps as names: numbers become the modules that end the backbone's stages.
+    """Taps as names: indices become the modules that end the backbone's stages.
 
     Args:
         net: The wrapped model.
         taps: Names of modules, ``'neck[0]'`` being the first map of one that gives several, and
-            numbers of the backbone's stages.
+            indices of the backbone's stages.
 
     Raises:
         ValueError: A module or stage that is not there.

@@ -58,7 +58,7 @@ class SSIA(Front):
     Args:
         model: config of the detector or classifier.
         taps: the maps, low to high: names of modules (as ``named_modules()`` gives them;
-            ``'neck[1]'`` is the second map of one that gives several), or numbers of the
+            ``'neck[1]'`` is the second map of one that gives several), or indices of the
             backbone's stages, counted as its ``out_indices`` counts them. In a transformer (Swin,
             PVT) a stage is taken before its closing LayerNorm, after which the mean over the
             channels is the same everywhere; a stage of HRNet is the branch that is new in it. A

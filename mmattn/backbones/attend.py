@@ -122,10 +122,10 @@ class Attend(Front, AddedParts):
         convs = self._convs_to_replace([rule for rule in attention if 'conv' in rule])
         gates = [rule for rule in attention if 'gate' in rule]
         after = [self._matching(rule) if 'after' in rule else [] for rule in gates]
-        behind = [[] if 'position' in rule else names for rule, names in zip(gates, after)]
+        followed = [[] if 'position' in rule else names for rule, names in zip(gates, after)]
         widths_needed = any('position' not in rule for rule in gates)
         samples = [sample] if sample else sample_inputs(self, _config(wrapped, kwargs))
-        trial = self._try_out(samples, behind, convs, widths_needed)
+        trial = self._try_out(samples, followed, convs, widths_needed)
         for names, cfg in convs:
             replace_conv(self, names, cfg)
         if gates:
@@ -252,7 +252,7 @@ class Attend(Front, AddedParts):
         for level in levels if isinstance(levels, Sequence) and levels else [None]:
             if isinstance(level, bool) or level not in range(len(outputs)):
                 raise ValueError(
-                    f'levels must be a list of numbers from 0 to {len(outputs) - 1} for '
+                    f'levels must be a list of indices from 0 to {len(outputs) - 1} for '
                     f'{self._host_class.__name__} with these options, got {levels!r}'
                 )
             if not isinstance(outputs[level], int):

@@ -22,7 +22,7 @@ class StepFailed(RuntimeError):
 
 
 def progress(line: str) -> str | None:
-    """Shorten a line of mmengine's log to what a person wants to see; None for most lines.
+    """Shorten a line of mmengine's log to what a person needs to see; None for most lines.
 
     Args:
         line: as mmengine's logger writes it.
@@ -95,7 +95,7 @@ class _Bars:
         self.bar: Progress | None = None
 
     def show(self, line: str, shown: str) -> None:
-        """Show a line of the log, of which ``shown`` is what a person wants to see."""
+        """Show a line of the log, of which ``shown`` is what a person needs to see."""
         found = STEP.search(line)
         if not sys.stdout.isatty() or not found or f' {found[2]}/' not in shown:
             self.close()

@@ -114,7 +114,10 @@ def find_start(cfg: Config, resume: str | None) -> None:
     if resume == 'auto' or (resume is None and cfg.get('resume') and not cfg.get('load_from')):
         start = newest_checkpoint(cfg.work_dir)
         if start is None:
-            print(f'note: no checkpoint in {cfg.work_dir}, so this starts anew', file=sys.stderr)
+            print(
+                f'note: no checkpoint in {cfg.work_dir}, so this starts from scratch',
+                file=sys.stderr,
+            )
         else:
             print(f'note: resuming from {start}', file=sys.stderr)
         cfg.resume = start is not None

@@ -33,7 +33,7 @@ def split_scans(labels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
         seed: The deal depends on it.
 
     Returns:
-        Split name to an array of scan numbers.
+        Split name to an array of scan indices.
     """
     rng = np.random.default_rng([seed, 0])
     parts = {split: [] for split in SPLITS}

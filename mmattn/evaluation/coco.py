@@ -153,7 +153,7 @@ def evaluate(
         engine: The engine.
         iou_type: ``'bbox'`` or ``'segm'``.
         cat_ids: The categories to look at; None for all.
-        max_dets: Three numbers of detections an image.
+        max_dets: Three limits on the detections of an image.
         iou_thrs: IoU thresholds.
         use_cats: Whether a box must have the right category.
 

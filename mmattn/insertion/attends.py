@@ -8,16 +8,7 @@ from torch import nn
 from mmattn.backbones._insert import can_replace, convolutions
 from mmattn.convs.over import can_attend_over
 from mmattn.insertion.methods import POSITIONS, find_method
-from mmattn.insertion.networks import (
-    Network,
-    Stage,
-    Traced,
-    is_attend,
-    pattern_of,
-    plain_type,
-    spatial_convs,
-    stages_of,
-)
+from mmattn.insertion.networks import Network, Traced, is_attend, plain_type
 from mmattn.insertion.request import (
     Request,
     can_stand,
@@ -27,6 +18,7 @@ from mmattn.insertion.request import (
     refuse_twice,
 )
 from mmattn.insertion.resnets import as_attend_rules
+from mmattn.insertion.stages import Stage, pattern_of, spatial_convs, stages_of
 
 __all__ = ['add_aw_fpn', 'conv_in_backbone', 'conv_in_heads', 'conv_in_neck', 'gate_in_backbone']
 __all__ += ['gate_in_heads', 'gate_in_neck', 'make_attend']

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from mmengine.config import ConfigDict
 
 from mmattn.insertion.methods import POSITIONS, Method
-from mmattn.insertion.networks import Network, class_of, stages_of
+from mmattn.insertion.networks import Network, class_of
+from mmattn.insertion.stages import stages_of
 
 __all__ = [
     'Start',

@@ -9,9 +9,10 @@ from torch import nn
 from mmattn.auxiliary.taps import stage_names
 from mmattn.backbones._insert import AddedParts
 from mmattn.insertion.attends import make_attend
-from mmattn.insertion.networks import Network, is_attend, plain_type, stages_of
+from mmattn.insertion.networks import Network, is_attend, plain_type
 from mmattn.insertion.request import Request, can_stand, exchange, need_part
 from mmattn.insertion.resnets import FAMILY, from_mmpretrain
+from mmattn.insertion.stages import stages_of
 
 __all__ = ['TWINS', 'add_learn_to_pay', 'add_ssia', 'add_twin', 'is_ssd', 'repair_ssd']
 

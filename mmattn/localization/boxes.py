@@ -1,7 +1,7 @@
 """From score maps to boxes: resize, threshold, components, box.
 
 The resize and the threshold run on the maps' own device; what reaches the host is one byte per
-pixel. A :class:`BoxRule` pins every detail, because published numbers hang on them: on smooth
+pixel. A :class:`BoxRule` pins every detail, because published figures depend on them: on smooth
 7 x 7 maps the rules below disagree by IoU 0.6 to 0.75 on average.
 """
 

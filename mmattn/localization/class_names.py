@@ -201,7 +201,7 @@ def line_up(
     """Find the place of each name among the classifier's.
 
     Names are the same where they differ in case, in blanks, underscores and hyphens, or in
-    synonyms behind commas.
+    synonyms after commas.
 
     Args:
         names: The annotations' classes in their order; several names for a class in a tuple.

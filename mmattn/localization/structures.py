@@ -53,7 +53,7 @@ class AnnotationSet:
 
     Args:
         images: Usable images only.
-        classes: Names in label order; may be empty where the annotations hold only numbers.
+        classes: Names in label order; may be empty where the annotations hold only indices.
         problems: Mismatches; an image that has one is not in ``images``, unless the problem
             is one that clipping fixes.
     """
@@ -122,7 +122,7 @@ class ImageResult:
         boxes_xyxy: Predicted boxes of ``label``, in image pixels.
         class_ious: The same IoU for the boxes of each class of ``top5``, or None where only the
             true class's map was made (the exact shortcut).
-        class_boxes: The boxes behind ``class_ious``, one list per class, or None.
+        class_boxes: The boxes that ``class_ious`` are of, one list per class, or None.
         sweep: Hits of the threshold sweep, ``{'v1': [hex, hex, hex], 'v2': [...]}``, one string
             of 256 bits per IoU level; empty where no sweep was made.
         image_size: ``(height, width)``, or None where the image could not be read.

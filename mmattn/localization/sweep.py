@@ -1,4 +1,4 @@
-"""Every threshold at once: the hits behind MaxBoxAcc and MaxBoxAccV2.
+"""Every threshold at once: the hits of MaxBoxAcc and MaxBoxAccV2.
 
 Paper: Evaluating Weakly Supervised Object Localization Methods Right, CVPR 2020 (MaxBoxAcc), and
 its journal version (MaxBoxAccV2). Details follow the authors' code: map stretched to 0..255 whole

@@ -500,7 +500,7 @@ SMALL = dict(depth=18, base_channels=8)
     [
         (
             [dict(gate=gate(), levels=(4,))],
-            r'levels must be a list of numbers from 0 to 3 for ResNet with these options, '
+            r'levels must be a list of indices from 0 to 3 for ResNet with these options, '
             r'got \(4,\)',
         ),
         ([dict(gate=gate(), levels=(-1,))], r'levels must be .* from 0 to 3 .* got \(-1,\)'),

@@ -4,7 +4,8 @@ import pytest
 
 pytest.importorskip('mmdet')
 
-from mmattn.insertion.compatibility import COLUMNS, FAILS, page, run
+from mmattn.insertion.compatibility import COLUMNS, FAILS
+from mmattn.insertion.compatibility_table import page, run
 from mmattn.insertion.stock import STOCK
 from tests.commands import run_command
 

@@ -236,7 +236,7 @@ def test_two_studies_in_one_folder(config, tmp_path, launcher, capsys):
 
 @pytest.mark.parametrize(
     'words, message',
-    [(['--seeds', '0', '0'], 'must be different numbers'), (['--parallel', '0'], 'must be >= 1')],
+    [(['--seeds', '0', '0'], 'must be different integers'), (['--parallel', '0'], 'must be >= 1')],
 )
 def test_wrong_usage(words, message, capsys):
     shared = ['c.py', '--methods', 'SE', '--work-dir', 'w']

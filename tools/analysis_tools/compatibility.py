@@ -18,7 +18,8 @@ from pathlib import Path
 from mmattn.core.names import did_you_mean
 from mmattn.core.progress import Progress
 from mmattn.core.text import write_text
-from mmattn.insertion.compatibility import COLUMNS, FAILS, page, run
+from mmattn.insertion.compatibility import COLUMNS, FAILS
+from mmattn.insertion.compatibility_table import page, run
 from mmattn.insertion.stock import STOCK
 
 ROOT = Path(__file__).absolute().parents[2]
