@@ -14,11 +14,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import DictAction
 
 from mmattn.cli import command_line
 from mmattn.cli.failures import end_run
-from mmattn.data.checks import check_data
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -73,118 +72,54 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def change(cfg: Config, args: argparse.Namespace) -> None:
-    """Apply the command line to a config."""
-    from mmattn.study.plan import set_data_root
-    from mmattn.study.settings import shorten_schedule
-
-    cfg.merge_from_dict(args.cfg_options)
-    if args.data_root:
-        set_data_root(cfg, args.data_root)
-    shorten_schedule(cfg, args.epochs, args.iters)
-    if args.checkpoint:
-        cfg.load_from = args.checkpoint
-
-
-def make_study(args: argparse.Namespace) -> object:
-    """Everything that can go wrong before hours are spent."""
-    from mmattn.insertion.insert import read_config
-    from mmattn.study import plan
-    from mmattn.study.study import Study
-
-    base = read_config(args.config)
-    change(base, args)
-    notes = plan.check_test(base, args.best)
-    notes += check_data(base, ('train', 'val', 'test') if args.best else ('train', 'test'))
-    if len(args.seeds) == 1:
-        notes.append('one seed: intervals hold the chance of the test images alone')
-    if args.checkpoint:
-        said = plan.check_checkpoint(base, args.checkpoint)
-        notes.append(f'every run starts from {Path(args.checkpoint).name}: {said}')
-    entries, refused = plan.make_entries(base, args.methods, lambda cfg: change(cfg, args))
-    for name, reason in refused.items():
-        print(f'cannot stand in this network: {name}: {reason}', file=sys.stderr)
-    if refused and 'all' not in args.methods:
-        raise ValueError(
-            f'--methods: {", ".join(refused)} cannot stand in this network (reasons above); leave '
-            'them out'
-        )
-    for note in notes:
-        print(f'note: {note}', file=sys.stderr)
-    return Study(
-        title=Path(args.config.rpartition('::')[2]).stem,
-        entries=entries,
-        seeds=args.seeds,
-        work_dir=args.work_dir,
-        out=args.out,
-        refused=refused,
-        best=args.best,
-        keep=args.keep_checkpoints,
-        notes=notes,
-    )
-
-
 def study(args: argparse.Namespace, command: list[str]) -> None:
     """Carry out a study in a work dir that no other one uses."""
+    from mmattn.study.conduct import Changes, conduct, drop_broken, make_study
+    from mmattn.study.costs import measure_costs
+    from mmattn.study.launch import make_launcher
+    from mmattn.study.scores import need_hotcoco
     from mmattn.study.study import lock
 
     with lock(args.work_dir):
-        carry_out(args, command)
-
-
-def carry_out(args: argparse.Namespace, command: list[str]) -> None:
-    """Check, measure the costs, train, compare."""
-    from mmattn.study.costs import measure_costs
-    from mmattn.study.launch import make_launcher, run_all
-    from mmattn.study.plan import PLAIN, check_disk
-    from mmattn.study.progress import Progress
-    from mmattn.study.report import write_report
-    from mmattn.study.scores import need_hotcoco
-    from mmattn.study.summary import summarize
-
-    slurm = command_line.parse_options(args.slurm or [])
-    folder = args.work_dir / 'submitit'
-    launcher = make_launcher(folder, args.parallel, args.threads, args.processes, slurm)
-    planned = make_study(args)
-    planned.prepare()
-    if planned.truth():
-        need_hotcoco()
-    costs = measure_costs(
-        planned.entries,
-        args.out / 'costs.json',
-        args.cost_rounds,
-        lambda label: print(f'costs: {label}', flush=True),
-    )
-    broken = {label: cost['problem'] for label, cost in costs.items() if 'problem' in cost}
-    if PLAIN in broken:
-        raise ValueError(f'config: the plain network does not run here: {broken[PLAIN]}')
-    for label, problem in broken.items():
-        print(f'does not run here, left out: {label}: {problem}', file=sys.stderr)
-    if broken and 'all' not in args.methods:
-        raise ValueError(f'--methods: {", ".join(broken)} cannot run here (reasons above)')
-    planned.refused.update(broken)
-    planned.entries = [one for one in planned.entries if one.label not in broken]
-    models = [costs[run.label]['params'] for run in planned.runs() if not run.finished]
-    if models:
-        check_disk(args.work_dir, models, args.parallel, args.keep_checkpoints)
-
-    with Progress(planned) as progress:
-        waiting = [] if args.tables_only else list(planned.runs())
-
-        def show(running: object):
-            ended = sum(run.finished for run in planned.runs())
-            if ended != show.ended and running:  # what is known is there to read
-                show.ended = ended
-                write_report(summarize(planned, costs, command), args.out)
-            progress(running)
-
-        show.ended = 0
-        run_all(waiting, launcher, show)
-    found = summarize(planned, costs, command)
-    write_report(found, args.out)
+        slurm = command_line.parse_options(args.slurm or [])
+        folder = args.work_dir / 'submitit'
+        launcher = make_launcher(folder, args.parallel, args.threads, args.processes, slurm)
+        changes = Changes(
+            args.cfg_options, args.data_root, args.epochs, args.iters, args.checkpoint
+        )
+        where = (args.work_dir, args.out)
+        keep = args.keep_checkpoints
+        planned = make_study(
+            args.config, args.methods, args.seeds, *where, changes, args.best, keep
+        )
+        leave_out(planned.refused, 'cannot stand in this network', args.methods)
+        for note in planned.notes:
+            print(f'note: {note}', file=sys.stderr)
+        planned.prepare()
+        if planned.truth():
+            need_hotcoco()
+        costs = measure_costs(
+            planned.entries,
+            args.out / 'costs.json',
+            args.cost_rounds,
+            lambda label: print(f'costs: {label}', flush=True),
+        )
+        leave_out(drop_broken(planned, costs), 'cannot run here', args.methods)
+        train = not args.tables_only
+        found = conduct(planned, costs, command, launcher, args.parallel, train)
     print((args.out / 'study.md').read_text(encoding='utf-8'))
     print(f'{args.out / "report.html"} has it with plots. Next to try:')
     print(found.get('next', found['command']))
+
+
+def leave_out(reasons: dict[str, str], problem: str, methods: list[str]) -> None:
+    """Print which methods a study does without; a method that was named may not be among them."""
+    for name, reason in reasons.items():
+        print(f'{problem}: {name}: {reason}', file=sys.stderr)
+    if reasons and 'all' not in methods:
+        raise ValueError(
+            f'--methods: {", ".join(reasons)} {problem} (reasons above); leave them out'
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
