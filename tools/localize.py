@@ -18,7 +18,7 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,8 +28,8 @@ from mmengine.dist import get_dist_info, init_dist
 
 from mmattn.analysis.attention_maps import at_each_step
 from mmattn.cli.failures import end_run
+from mmattn.cli.option_files import parse_with_file
 from mmattn.core.checkpoint import guarded_loading
-from mmattn.core.config import read_config
 from mmattn.core.devices import choose_device
 from mmattn.core.text import write_text
 from mmattn.data.folders import find_images
@@ -138,25 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; a config file's values lie between it and the defaults."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.config:
-        if not os.path.isfile(args.config):
-            raise ValueError(f'config {args.config} does not exist')
-        try:
-            values = read_config(args.config).to_dict()
-        except Exception as error:
-            raise ValueError(f'config {args.config} cannot be read: {error}') from error
-        allowed = sorted(set(vars(args)) - {'model', 'config', 'local_rank'})
-        unknown = sorted(set(values) - set(allowed))
-        if unknown:
-            raise ValueError(f'config sets {", ".join(unknown)}; it can set {", ".join(allowed)}')
-        for action in parser._actions:  # a config may give one value where a list is taken
-            value = values.get(action.dest)
-            if action.nargs == '+' and not isinstance(value, list | tuple | None):
-                values[action.dest] = [value]
-        parser.set_defaults(**values)
-        args = parser.parse_args(argv)
+    args = parse_with_file(build_parser(), argv, fixed=('model', 'local_rank'))
     if len(args.model) > 2:
         raise ValueError(f'give a model and at most one checkpoint, got {" ".join(args.model)}')
     if not args.show:
@@ -286,11 +268,6 @@ def report_problems(annotations: AnnotationSet, allow: bool, work_dir: str, what
         )
 
 
-def named_images(args: argparse.Namespace) -> Iterator[str | Path]:
-    """Yield the images that the user named."""
-    yield from args.show or find_images(args.images)
-
-
 def work_dir_of(args: argparse.Namespace) -> str:
     """Take the given folder, or one named after the model."""
     if args.work_dir:
@@ -309,7 +286,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             classifier = make_classifier(args)
         device = choose_device(args.device)
         work_dir = work_dir_of(args)
-        classes = count_classes(classifier, image_size=first_size(named_images(args)))
+        images = args.show or find_images(args.images)
+        classes = count_classes(classifier, image_size=first_size(images))
         if args.annotations is None or args.classes:  # else they are matched by name
             classifier = with_names(classifier, args, classes)
         steps = at_each_step(classifier) if args.steps == 'all' else []
@@ -333,8 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         info = RunInfo(args.annotations or '', weights, args.fuse, command, args.compare)
         plan = RunPlan(settings, work_dir, device, args.workers, args.resume, info)
         if args.annotations is None:
-            paths = find_images(args.images)
-            summary = annotate(classifier, paths, plan, args.label, args.overlays)
+            summary = annotate(classifier, images, plan, args.label, args.overlays)
         else:
             annotations = read_annotations(args, classifier, classes, work_dir)
             score = partial(evaluate_steps, steps) if steps else partial(evaluate, classifier)

@@ -13,7 +13,14 @@ from torch import nn
 from mmattn.core.checkpoint import compare, load_checkpoint, load_weights
 from mmattn.core.config import forget_pretrained, read_config
 
-__all__ = ['class_names', 'is_detector', 'load_image', 'load_model', 'model_of']
+__all__ = [
+    'class_names',
+    'is_detector',
+    'load_image',
+    'load_model',
+    'load_predictors',
+    'model_of',
+]
 
 _OF_DETECTORS = ('bbox_head', 'roi_head', 'rpn_head', 'mask_head')
 
@@ -54,6 +61,31 @@ def load_model(path: str | Path, checkpoint: str) -> tuple[nn.Module, Config, di
         )
     load_weights(model, saved, checkpoint)
     return model, cfg, saved
+
+
+def load_predictors(path: str | Path, checkpoint: str) -> tuple[nn.Module, Config]:
+    """Return a config's ``mmattn.SSIA`` with the weights of its network and its predictors.
+
+    Args:
+        path: the config.
+        checkpoint: file or address; ``mmattn.SSIAHook`` saves the predictors.
+
+    Raises:
+        ValueError: the model is another one, or the checkpoint has no predictors of it.
+    """
+    model, cfg, saved = load_model(path, checkpoint)
+    if not hasattr(model, 'spatial_signals'):
+        raise ValueError(f"{path} must have a model of type 'mmattn.SSIA'")
+    if 'ssia' not in saved:
+        raise ValueError(f'{checkpoint} holds no predictors (mmattn.SSIAHook saves them)')
+    try:
+        model.ssia.load_state_dict(saved['ssia'])
+    except RuntimeError as error:
+        raise ValueError(
+            f'the predictors in {checkpoint} do not fit {path}: they were made with other taps, '
+            'another sample or another width'
+        ) from error
+    return model, cfg
 
 
 def is_detector(model: nn.Module | Mapping) -> bool:

@@ -50,18 +50,7 @@ def show_gates(args: argparse.Namespace) -> None:
 
 
 def show_ssia(args: argparse.Namespace) -> None:
-    model, cfg, saved = loading.load_model(args.config, args.checkpoint)
-    if not hasattr(model, 'spatial_signals'):
-        raise ValueError(f"{args.config} must have a model of type 'mmattn.SSIA'")
-    if 'ssia' not in saved:
-        raise ValueError(f'{args.checkpoint} holds no predictors (mmattn.SSIAHook saves them)')
-    try:
-        model.ssia.load_state_dict(saved['ssia'])
-    except RuntimeError as error:
-        raise ValueError(
-            f'the predictors in {args.checkpoint} do not fit {args.config}: they were made with '
-            'other taps, another sample or another width'
-        ) from error
+    model, cfg = loading.load_predictors(args.config, args.checkpoint)
     for path in args.images:
         image, data = loading.load_image(cfg, model, path)
         maps = views.signals(model, data['inputs'])
