@@ -2,9 +2,10 @@
 
     python tools/latency.py CONFIG [--against CONFIG] [--fuse] [--shape H W] [--batch N]
 
-Backbone and neck of a detector, all of a classifier, with random weights. All networks take turns
-in one run, and a ratio is the median over the rounds: of a shared machine only that is to be
-trusted, not the milliseconds. Ratios are to --against where it is given, else to CONFIG as it is.
+Backbone and neck of a detector, all of a classifier, with random weights. The networks are
+interleaved in one run, and a ratio is the median over the rounds: of a shared machine only that is
+to be trusted, not the milliseconds. Ratios are to --against where it is given, else to CONFIG as
+it is.
 """
 
 import argparse

@@ -51,7 +51,7 @@ def features(model: nn.Module, images: Tensor) -> object:
 def measure_latency(
     models: Mapping[str, nn.Module], images: Tensor, repeats: int
 ) -> dict[str, Latency]:
-    """Time the networks in turns on one batch.
+    """Time the networks on one batch, interleaved.
 
     The heads of a detector are left out: what they cost follows the boxes, which random weights
     draw.
@@ -64,15 +64,15 @@ def measure_latency(
     Returns:
         By name.
     """
-    forms = {name: partial(features, model, images) for name, model in models.items()}
-    times = interleave(forms, repeats)
-    peak = {name: peak_bytes(form, images.is_cuda) for name, form in forms.items()}
-    first = next(iter(forms))
+    variants = {name: partial(features, model, images) for name, model in models.items()}
+    times = interleave(variants, repeats)
+    peak = {name: peak_bytes(variant, images.is_cuda) for name, variant in variants.items()}
+    first = next(iter(variants))
     return {
         name: Latency(
             1e3 * statistics.median(times[name]),
             ratio(times, name, first),
             peak[name] / max(peak[first], 1),
         )
-        for name in forms
+        for name in variants
     }

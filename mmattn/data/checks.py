@@ -15,10 +15,10 @@ from mmengine.config import Config
 from mmattn.data.coco_checks import CocoLayout
 from mmattn.data.config import is_local, leaves, open_dataset
 from mmattn.data.decode import broken_image_sentence, find_broken_images
-from mmattn.data.evaluator import check_evaluator, evaluated_files
+from mmattn.data.evaluator_checks import check_evaluator, evaluated_files
 from mmattn.data.folder_checks import check_folders
 from mmattn.data.layout import Layout
-from mmattn.data.model import check_num_classes, check_start
+from mmattn.data.model_checks import check_num_classes, check_start
 from mmattn.data.voc_checks import VocLayout
 
 __all__ = ['broken_image_sentence', 'check_data', 'find_broken_images', 'image_paths']

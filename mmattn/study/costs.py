@@ -32,8 +32,8 @@ def measure_costs(
 ) -> dict[str, dict[str, Any]]:
     """Run every entry once on the config's own images, beside plain.
 
-    A test of one image and a training step of one batch, each method in turns with plain, so that
-    a machine that slows down slows both. It also shows, before anything trains, which methods
+    A test of one image and a training step of one batch, each method interleaved with plain, so
+    that a machine that slows down slows both. It also shows, before anything trains, which methods
     cannot run here.
 
     Args:

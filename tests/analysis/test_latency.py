@@ -1,4 +1,4 @@
-"""Networks timed in turns, and the tool around it."""
+"""Networks timed interleaved, and the tool around it."""
 
 import pytest
 import torch

@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmattn.auxiliary import SSIA, SSIABlock, SSIAHook, plain_config
 from mmattn.auxiliary import taps as _taps
 from mmattn.auxiliary.ssia import Pooled
-from mmattn.data.model import check_num_classes
+from mmattn.data.model_checks import check_num_classes
 from tests.test_configs import ROOT
 
 from .models import OPTIONS, TOY

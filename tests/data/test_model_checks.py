@@ -3,7 +3,7 @@
 import pytest
 from mmengine.config import Config
 
-from mmattn.data.model import check_start
+from mmattn.data.model_checks import check_start
 
 pytest.importorskip('mmdet')
 PRETRAINED = dict(type='Pretrained', checkpoint='torchvision://resnet50')
