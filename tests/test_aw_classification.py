@@ -1,4 +1,4 @@
-"""The AW paper's classifiers: parameters as counted, one step on images of their size."""
+"""The AW paper's classifiers: parameters as counted, the CIFAR stem, the axes."""
 
 from pathlib import Path
 
@@ -50,13 +50,6 @@ def build(name):
     return MODELS.build(cfg.model), cfg
 
 
-def loss_of(model, size, classes):
-    from mmpretrain.structures import DataSample
-
-    samples = [DataSample().set_gt_label(label) for label in (1, classes - 1)]
-    return model(torch.randn(2, 3, size, size), samples, mode='loss')['loss']
-
-
 @pytest.mark.parametrize('name', PARAMETERS)
 def test_a_row_has_its_parameters(name):
     with torch.device('meta'):  # shapes alone
@@ -65,6 +58,8 @@ def test_a_row_has_its_parameters(name):
     assert f'{count / 1e6:.4f}' == f'{PARAMETERS[name]:.4f}'
     assert cfg.val_evaluator.topk == (1, 5)
     assert not getattr(model.backbone, 'norm_eval', False)
+    if name.endswith('resnet50_1xb128_cifar100'):
+        assert model.backbone.conv1.kernel_size == (3, 3)
 
 
 def test_every_row_is_counted_and_the_axes_of_the_ablation_are_there():
@@ -74,41 +69,3 @@ def test_every_row_is_counted_and_the_axes_of_the_ablation_are_there():
         *('aw-r8', 'aw-r32', 'aw-rc1-32', 'aw-rc2-4', 'aw-rhw-3'),
         *('aw-no-residual', 'aw-stages-34', 'aw-stage-4'),
     }
-
-
-@pytest.mark.parametrize('name', [name for name in (*PARAMETERS, *ABLATIONS) if 'cifar' in name])
-def test_a_cifar_row_trains_a_step(name):
-    cfg = Config.fromfile(FOLDER / f'{name}.py')
-    init_default_scope('mmpretrain')
-    narrow = dict(widen_factor=2) if 'wide' in name else dict(base_channels=16)
-    cfg.model.backbone.update(narrow)
-    cfg.model.head.in_channels = 128 if 'wide' in name else 512
-    if 'rc1' in name:
-        cfg.model.backbone.conv2.r_c1 = 8
-    model = MODELS.build(cfg.model)
-    model.init_weights()
-    if 'wide' not in name:
-        assert model.backbone.conv1.kernel_size == (3, 3)
-    loss = loss_of(model, 32, 100)
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad is not None for p in model.parameters())
-
-
-@pytest.mark.parametrize(
-    'name',
-    [
-        n
-        if n in ('aw-se-resnet50_8xb32_in1k', 'aw-se-mobilenet_8xb32_in1k')
-        else pytest.param(n, marks=pytest.mark.slow)
-        for n in PARAMETERS
-        if 'in1k' in n
-    ],
-)
-def test_an_imagenet_row_trains_a_step(name):
-    model, _ = build(name)
-    model.init_weights()
-    loss = loss_of(model, 224, 1000)
-    loss.backward()
-    assert loss.isfinite()
-    assert all(p.grad is not None for p in model.parameters())
