@@ -173,6 +173,11 @@ def explain(error: BaseException, cfg: Config | None = None, splits: tuple = ())
     if found := re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", text):
         hint = did_you_mean(found[2], _arguments(found[1], cfg))
         return f'the config gives {found[1]} an argument it does not have: {found[2]!r}{hint}'
+    if found := re.search(r"set_randomness\(\) got an unexpected keyword argument '(\w+)'", text):
+        from mmengine.runner import Runner
+
+        hint = did_you_mean(found[1], inspect.signature(Runner.set_randomness).parameters)
+        return f'randomness of the config has no key {found[1]!r}{hint}'
     if unscoped := _unscoped_name(text, cfg):
         return unscoped
     if isinstance(error, OSError) and error.filename and error.strerror:

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from mmattn.analysis.reproduce import as_page, read_papers
-from tests.commands import ROOT, printed_by
+from tests.commands import ROOT, printed_by, run_command
 
 PAPERS = read_papers(ROOT / 'model-index.yml')
 ROWS = [row for paper in PAPERS for table in paper.tables.values() for row in table.rows]
@@ -18,6 +18,12 @@ FOLDERS = ('aw_classification', 'aw_fpn', 'ssia', 'tdam', 'autoencoder_report')
 def test_the_page_is_what_the_command_prints():
     page = (ROOT / 'docs/reproduce.md').read_text()
     assert page == printed_by('analysis_tools/reproduce.py')
+
+
+def test_a_page_that_cannot_be_written_ends_in_a_sentence(tmp_path, capsys):
+    (tmp_path / 'file').touch()
+    assert run_command('analysis_tools/reproduce.py', '--out', tmp_path / 'file/page.md') == 1
+    assert capsys.readouterr().err.startswith('reproduce: ')
 
 
 def test_the_five_documents_are_there():

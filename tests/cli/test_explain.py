@@ -3,6 +3,7 @@
 import pytest
 from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from mmattn.cli.command_line import start_processes
 from mmattn.cli.failures import explain
@@ -48,6 +49,13 @@ def test_a_misspelt_option(cfg, sentence):
     with pytest.raises(TypeError) as caught:
         MODELS.build(cfg)
     assert explain(caught.value, Config(dict(model=dict(neck=cfg)))).startswith(sentence)
+
+
+def test_a_misspelt_seed():
+    with pytest.raises(TypeError) as caught:
+        Runner.set_randomness(None, sed=0)
+    said = explain(caught.value)
+    assert said == "randomness of the config has no key 'sed', did you mean 'seed'?"
 
 
 def test_a_name_of_nobody_is_left_to_the_host():
