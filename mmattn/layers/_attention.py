@@ -77,7 +77,9 @@ def plain_attention(
     """``softmax(scale * Q K^T) V`` as written; the scores are at least float32."""
     with full_precision(query):  # unscaled scores overflow float16
         query, key = at_least_float32(query), at_least_float32(key)
-        scores = query @ key.transpose(1, 2) * scale  # (N, L, S)
+        scores = query @ key.transpose(1, 2)  # (N, L, S)
+        if scale != 1:
+            scores = scores * scale
         if relative is not None:
             rows, cols = relative
             scores = scores.unflatten(2, (rows.shape[2], cols.shape[2]))  # (N, L, H, W)

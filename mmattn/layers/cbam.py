@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor, nn
 
-from mmattn.layers._gate import Gate, ScalingGate, check_batch, check_channels, hidden_width
+from mmattn.layers._gate import (
+    Gate,
+    ScalingGate,
+    check_batch,
+    check_channels,
+    hidden_width,
+    is_capturing,
+)
+from mmattn.layers._pooled import pool_channels, pool_positions, scale_both
 from mmattn.registry import MODELS
 
 __all__ = ['CBAM', 'SpatialGate']
@@ -69,11 +77,22 @@ class CBAM(Gate):
         self.init_weights()
 
     def attend(self, x: Tensor) -> Tensor:
-        logits = self.mlp(x.mean((2, 3), keepdim=True))  # (N, C, 1, 1)
-        if self.max_pool:
-            logits = logits + self.mlp(x.amax((2, 3), keepdim=True))
-        x = x * logits.sigmoid()  # eq. 2
-        return x if self.spatial is None else x * _position_factor(x, self.spatial)
+        peak = x.amax((2, 3), keepdim=True) if self.max_pool else None
+        x = x * self._channel_factor(x.mean((2, 3), keepdim=True), peak)  # eq. 2
+        return x if self.spatial is None else x * _position_factor(_pool(x), self.spatial)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.spatial is None or is_capturing() or not torch.is_grad_enabled():
+            return super().forward(x)
+        mean, peak, x = pool_positions(x)
+        channels = self._channel_factor(mean, peak if self.max_pool else None).to(x.dtype)
+        pooled, x = pool_channels(x, channels)
+        positions = _position_factor(pooled, self.spatial).to(x.dtype)
+        return scale_both(x, channels, positions, self.gamma)
+
+    def _channel_factor(self, mean: Tensor, peak: Tensor | None) -> Tensor:
+        logits = self.mlp(mean)  # (N, C, 1, 1)
+        return (logits if peak is None else logits + self.mlp(peak)).sigmoid()
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -115,7 +134,7 @@ class SpatialGate(ScalingGate):
         self.init_weights()
 
     def factor(self, x: Tensor) -> Tensor:
-        return _position_factor(x, self.spatial)
+        return _position_factor(_pool(x), self.spatial)
 
     def init_weights(self) -> None:
         super().init_weights()
@@ -133,8 +152,11 @@ def _spatial_logits(kernel_size: int) -> nn.Sequential:
     )
 
 
-def _position_factor(x: Tensor, logits: nn.Module) -> Tensor:
-    pooled = torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)  # (N, 2, H, W)
+def _pool(x: Tensor) -> Tensor:
+    return torch.cat((x.amax(1, keepdim=True), x.mean(1, keepdim=True)), 1)  # (N, 2, H, W)
+
+
+def _position_factor(pooled: Tensor, logits: nn.Module) -> Tensor:
     refused = "CBAM's spatial gate cannot train on one image with a 1x1 map"
     check_batch(logits[1], pooled[:, 0].numel(), refused)
     return logits(pooled).sigmoid()  # (N, 1, H, W), eq. 3

@@ -3,8 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from mmattn.layers._attention import attention
-from mmattn.layers._gate import Gate, at_least_float32, check_channels, hidden_width
+from mmattn.layers._attention import attention, plain_attention
+from mmattn.layers._gate import (
+    Gate,
+    at_least_float32,
+    check_channels,
+    full_precision,
+    hidden_width,
+)
 from mmattn.registry import MODELS
 
 __all__ = ['ChannelAttention', 'DualAttention', 'PositionAttention']
@@ -100,12 +106,12 @@ class ChannelAttention(Gate):
 
     def weigh(self, x: Tensor) -> Tensor:
         """Return the attended map alone, times beta."""
-        with torch.autocast('cpu' if x.is_meta else x.device.type, enabled=False):
+        with full_precision(x):
             rows = at_least_float32(x.flatten(2))  # (N, C, positions)
-            energy = rows @ rows.transpose(1, 2)  # (N, C, C)
-            attn = (energy.amax(2, keepdim=True) - energy).softmax(2)  # eq. 3
-            out = (attn @ rows).to(x.dtype)
-        return self.beta * out.unflatten(2, x.shape[2:])
+            # fused kernels, which keep no (C, C) matrix, are the slower ones for long rows
+            compute = attention if rows.shape[2] * 4 <= rows.shape[1] else plain_attention
+            out = compute(-rows, rows, rows)  # eq. 3: a softmax does not see max_j E
+        return self.beta * out.to(x.dtype).unflatten(2, x.shape[2:])
 
     def init_weights(self) -> None:
         super().init_weights()

@@ -1,6 +1,8 @@
 import pytest
 import torch
+from torch import nn
 
+from mmattn.core.identity import blend
 from mmattn.layers import CBAM, SpatialGate
 from tests.reference.cbam import cbam, spatial_gate
 from tests.values import check_gate, image
@@ -78,3 +80,54 @@ def test_refuses_to_train_on_one_number(cls):
 def test_bad_options(cls, options, match):
     with pytest.raises(ValueError, match=match):
         cls(**{'in_channels': 4, **options})
+
+
+@pytest.mark.parametrize('init', ['paper', 'identity'])
+@pytest.mark.parametrize('max_pool', [True, False], ids=['CBAM', 'Spatial'])
+def test_training_equals_the_plain_operators(init, max_pool):
+    """In values and in both derivatives: what trains is written apart (layers/_pooled.py)."""
+    gate = CBAM(6, reduction=2, max_pool=max_pool, init=init).double()
+    with torch.no_grad():
+        for p in gate.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+    x = image(2, 6, 4, 3)
+    inputs = (x, *gate.parameters())
+    g = torch.randn_like(x)
+
+    def derivatives(out):
+        first = torch.autograd.grad(out, inputs, g, create_graph=True)
+        return out, *first, *torch.autograd.grad(sum(d.square().sum() for d in first), inputs)
+
+    found = derivatives(gate(x))
+    for ours, theirs in zip(found, derivatives(blend(x, gate.attend(x), gate.gamma)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    out = gate(x)
+    for ours, theirs in zip(torch.autograd.grad(out, inputs, g), found[1:]):  # added in place
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize('strides', ['channels_last', 'transposed'])
+def test_training_on_other_strides(strides):
+    gate, x = CBAM(4, reduction=2, init='identity').double(), image(2, 4, 5, 3, grad=False)
+    nn.init.constant_(gate.gamma, 0.5)
+    views = x.contiguous(memory_format=torch.channels_last), x.mT.contiguous().mT
+    of_x = []
+    for each in (x, views[strides == 'transposed']):
+        each = each.detach().requires_grad_()
+        gate(each).square().sum().backward()
+        of_x.append(each.grad)
+    torch.testing.assert_close(*of_x)
+
+
+def test_training_keeps_one_map():
+    gate, x = CBAM(8, init='identity'), image(2, 8, 16, 16)
+    kept = set()
+
+    def pack(t):
+        if t.numel() >= x.numel():
+            kept.add(t.data_ptr())
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        gate(x.float())
+    assert len(kept) == 1

@@ -54,6 +54,15 @@ def test_large_maps_need_no_matrix_of_all_pairs(monkeypatch):
     assert largest.numel <= x.numel() < 24**4 / 10
 
 
+def test_many_channels_of_small_maps_need_no_matrix_of_all_pairs():
+    gate, x = ChannelAttention(24).double(), image(2, 24, 2, 3)
+    torch.nn.init.constant_(gate.beta, 0.7)
+    check_values(gate, lambda x, p: channel_attention(x, p, True), (x,), True)
+    with Largest() as largest:
+        gate(x).sum().backward()
+    assert largest.numel < 2 * 24 * 24
+
+
 @pytest.mark.parametrize('cls', [PositionAttention, DualAttention])
 def test_own_scalars_start(cls):
     x = image(1, 4, 3, 3, grad=False).float()
