@@ -254,9 +254,9 @@ class _GemmTaps(Function):
             of_taps[..., t, :] = 0
             of_taps[source][..., t, :] = part * _factor(scale, t, part)
         of_taps = of_taps.flatten(3).flatten(0, 2)  # (N * H * W, T * C2)
-        of_x = of_taps @ _pack(weight, x.dtype).flatten(0, 1)
+        of_x = _product(of_taps, _pack(weight, x.dtype).flatten(0, 1).t())
         of_x = of_x.unflatten(0, (len(x), *x.shape[2:]))
-        of_weight = of_taps.t() @ _to_nhwc(x).flatten(0, 2)  # (T * C2, C1)
+        of_weight = _product(_to_nhwc(x).flatten(0, 2).t(), of_taps.t()).t()  # (T * C2, C1)
         return _to_nchw(of_x, x), _unpack(of_weight, weight), of_scale, None, None
 
 
@@ -271,7 +271,7 @@ class _GatherTaps(Function):
         padded, kept = _pad_nhwc(x, where.padding), []
         kernels = _pack(weight, x.dtype)
         for t, window in enumerate(_windows(padded, out, weight, where)):
-            tap = (window.flatten(0, 2) @ kernels[t].t()).view_as(out)  # torch may batch 4-D ones
+            tap = _product(window.flatten(0, 2), kernels[t]).view_as(out)
             out.addcmul_(at_least_float32(tap), _factor(scale, t, out))
             if not recompute:
                 kept.append(tap)
@@ -291,12 +291,12 @@ class _GatherTaps(Function):
         into = _windows(of_padded, grad, weight, ctx.where)
         for t, window in enumerate(_windows(padded, grad, weight, ctx.where)):
             window = window.flatten(0, 2)  # a copy (N * Ho * Wo, C1)
-            tap = kept[t] if kept else (window @ kernels[t].t()).view_as(grad)
+            tap = kept[t] if kept else _product(window, kernels[t]).view_as(grad)
             of_scale.flatten(2)[..., t] = (at_least_float32(grad) * tap).sum((1, 2))
             of_tap = (grad * _factor(scale, t, grad)).flatten(0, 2)
-            of_kernels[t] = of_tap.t() @ window
+            of_kernels[t] = _product(window.t(), of_tap.t()).t()
             target = next(into)
-            target += (of_tap @ kernels[t]).view(target.shape)
+            target += _product(of_tap, kernels[t].t()).view(target.shape)
         (top, left), (height, width) = ctx.where.padding, x.shape[2:]
         of_x = of_padded[:, top : top + height, left : left + width]
         return _to_nchw(of_x, x), _unpack(of_kernels, weight), of_scale, None, None
@@ -332,13 +332,13 @@ def _to_nchw(out: Tensor, x: Tensor) -> Tensor:
 
 def _pack(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """(C2, C1, h, w) -> (T, C2, C1): a matrix for each of the T = h * w kernel positions."""
-    return weight.permute(2, 3, 0, 1).flatten(0, 1).to(dtype)
+    return weight.permute(2, 3, 0, 1).flatten(0, 1).to(dtype).contiguous()
 
 
 def _unpack(kernels: Tensor, weight: Tensor) -> Tensor:
     """Return the inverse of :func:`_pack`."""
     c2, c1, kh, kw = weight.shape
-    return kernels.view(kh, kw, c2, c1).permute(2, 3, 0, 1).to(weight.dtype)
+    return kernels.reshape(kh, kw, c2, c1).permute(2, 3, 0, 1).to(weight.dtype)
 
 
 def _factor(scale: Tensor, t: int, like: Tensor) -> Tensor:
@@ -356,8 +356,25 @@ def _accumulator(x: Tensor, weight: Tensor, where: Where) -> Tensor:
 def _all_taps(x: Tensor, weight: Tensor) -> Tensor:
     """Return what every kernel position makes of every input position: (N, H, W, T, C2)."""
     kernels = _pack(weight, x.dtype)
-    taps = _to_nhwc(x) @ kernels.flatten(0, 1).t()
-    return taps.unflatten(3, kernels.shape[:2])
+    taps = _product(_to_nhwc(x).flatten(0, 2), kernels.flatten(0, 1))
+    return taps.view(len(x), *x.shape[2:], *kernels.shape[:2])
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """Return ``a @ b.t()``, in float32 on a CPU by oneDNN, where torch's own takes MKL.
+
+    On processors that are not Intel's, MKL reaches half of oneDNN's speed (benchmarks/README.md).
+    """
+    if a.device.type == 'cpu' and a.dtype == b.dtype == torch.float32 and _has_onednn():
+        # an operand that is neither in rows nor in columns would be multiplied by plain loops
+        a, b = (m if 1 in m.stride() else m.contiguous() for m in (a, b))
+        return torch.ops.mkldnn._linear_pointwise(a, b, None, 'none', [], '')
+    return a @ b.t()
+
+
+def _has_onednn() -> bool:
+    """Whether torch was built with oneDNN's product, and it is not switched off."""
+    return torch.backends.mkldnn.enabled and hasattr(torch.ops.mkldnn, '_linear_pointwise')
 
 
 def _shifts(x: Tensor, out: Tensor, weight: Tensor, padding: Pair) -> Iterator[tuple]:

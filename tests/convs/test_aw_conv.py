@@ -549,12 +549,36 @@ def test_a_frozen_layer_gathers_in_plain_products(monkeypatch):
     """torch may turn a 4-D by 2-D product without gradients into a slow batched one."""
     conv = AWConv2d(16, 8, 3, padding=1, stride=2).eval().requires_grad_(False)
     shapes = []
-    matmul = torch.Tensor.__matmul__
+    product = aw_engine._product
     monkeypatch.setattr(
-        torch.Tensor, '__matmul__', lambda a, b: shapes.append(a.dim()) or matmul(a, b)
+        aw_engine, '_product', lambda a, b: shapes.append(a.dim()) or product(a, b)
     )
     conv(torch.randn(2, 16, 4, 4))
     assert shapes == [2] * 9
+
+
+@pytest.mark.parametrize('enabled', [True, False], ids=['oneDNN', 'MKL'])
+def test_products_of_any_strides(enabled):
+    a, b = torch.randn(7, 6, 2), torch.randn(9, 6, 2)
+    with torch.backends.mkldnn.flags(enabled=enabled), torch.no_grad():
+        for left in (a[..., 0], a[..., 0].contiguous(), a[..., 0].t().contiguous().t()):
+            for right in (b[..., 0], b[..., 0].contiguous()):
+                torch.testing.assert_close(aw_engine._product(left, right), left @ right.t())
+
+
+def test_products_by_onednn_get_rows_or_columns(monkeypatch):
+    """Others it multiplies by loops, hundreds of times as slow."""
+    operands = []
+
+    def multiply(a, b, *_):
+        operands.extend((a, b))
+        return a @ b.t()
+
+    monkeypatch.setattr(torch.ops.mkldnn, '_linear_pointwise', multiply, raising=False)
+    for stride in (1, 2):
+        conv = AWConv2d(64, 8, 3, padding=1, stride=stride)
+        conv(torch.randn(2, 64, 4, 4, requires_grad=True)).sum().backward()
+    assert len(operands) >= 2 * 3 and all(1 in m.stride() for m in operands)
 
 
 def test_depthwise_takes_the_weights(monkeypatch):
