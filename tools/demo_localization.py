@@ -14,8 +14,8 @@ from pathlib import Path
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')  # many times faster on a busy CPU
 
-from mmattn.cli.digit_demo import localize_digits
 from mmattn.cli.failures import end_run
+from mmattn.cli.localization_demo import localize_digits
 from mmattn.localization.api import table
 
 

@@ -82,6 +82,7 @@ def run_step(command: Sequence, log: Path) -> list[str]:
                     process.wait(timeout=10)
                 except subprocess.TimeoutExpired:
                     process.kill()
+            process.stdout.close()
     if process.returncode:
         said = ''.join(lines[-25:])
         raise StepFailed(f'{said}\n{Path(command[0]).name} failed; everything it said is in {log}')
