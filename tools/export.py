@@ -20,7 +20,7 @@ from mmattn.deploy import KINDS, ExportedPart, difference, export, fuse
 def write_and_check(args: argparse.Namespace) -> int:
     """Return the exit code: 1 where a file's outputs differ too much."""
     model, cfg, _ = load_model(args.config, args.checkpoint)
-    part = ExportedPart(fuse(model) if args.fuse else model)
+    part = ExportedPart(fuse(model) if args.fuse else model, args.shape[0][0])
     stem = Path(args.config).stem
     files = export(part, args.out_dir, stem, args.kinds, size=args.shape[0][0])
     what = 'whole network' if part.whole else 'backbone and neck'

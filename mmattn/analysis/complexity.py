@@ -65,8 +65,6 @@ def measure_config(
     Raises:
         FileNotFoundError: there is no such config.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'config file not found: {path}')
     cfg = read_config(path)
     cfg.merge_from_dict(dict(options or {}))
     init_default_scope(cfg.get('default_scope', 'mmdet'))

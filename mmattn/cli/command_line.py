@@ -14,7 +14,6 @@ from mmattn.core.hosts import require_host
 from mmattn.core.names import closest, did_you_mean
 from mmattn.data.checks import check_data
 from mmattn.insertion import add_attention, report, start_of
-from mmattn.insertion import read_config as config_of
 
 __all__ = [
     'add_shared_options',
@@ -102,7 +101,7 @@ def load_config(
         ValueError: It is no config, an option sets something that nothing reads, or a method
             cannot stand in the network.
     """
-    cfg = config_of(path) if '::' in path else read_config(path)
+    cfg = read_config(path)
     _check_options(cfg, options)
     cfg.merge_from_dict(options)
     if 'model' not in cfg:

@@ -1,4 +1,4 @@
-"""Read a config file; a ``.py`` one is a program, the others hold plain values only."""
+"""Read a config; a ``.py`` file is a program, the others hold plain values only."""
 
 import os
 from collections.abc import Iterator, MutableMapping
@@ -10,8 +10,15 @@ import yaml
 from mmengine.config import Config
 from mmengine.fileio.handlers.registry_utils import file_handlers
 from mmengine.fileio.handlers.yaml_handler import YamlHandler
+from mmengine.hub import get_config
+from mmengine.utils import get_installed_path
 
-__all__ = ['forget_pretrained', 'is_pretrained', 'read_config']
+from mmattn.core.hosts import require_host
+from mmattn.core.names import did_you_mean
+
+__all__ = ['FRAMEWORKS', 'forget_pretrained', 'is_pretrained', 'read_config']
+
+FRAMEWORKS = ('mmdet', 'mmpretrain')  # that configs come with
 
 
 class _PlainYaml(YamlHandler):
@@ -37,12 +44,18 @@ def read_config(path: str | os.PathLike) -> Config:
 
     Args:
         path: A ``.py`` file, which is run as the program it is, or a YAML or JSON file, of which
-            only plain values are taken.
+            only plain values are taken; or the name of a config that comes with a framework,
+            such as ``mmdet::retinanet/retinanet_r50_fpn_1x_coco.py``.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: There is no such file or name.
+        ImportError: The framework of a name is absent or does not import.
         ValueError: It is no config; names the file and the reason.
     """
+    package, _, name = str(path).partition('::')
+    if name and package in FRAMEWORKS:
+        require_host(package)  # mmengine's hub would install a missing one
+        return _from_package(package, name)
     if not Path(path).is_file():
         raise FileNotFoundError(f'config: {path} does not exist (looked from {Path.cwd()})')
     try:
@@ -58,6 +71,19 @@ def read_config(path: str | os.PathLike) -> Config:
         raise ValueError(f'config: {path} cannot be read: {error}') from error
     except (SyntaxError, OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f'config: {path} cannot be read: {error}') from error
+
+
+def _from_package(package: str, name: str) -> Config:
+    """Return a config that comes with a framework."""
+    file = Path(get_installed_path(package), '.mim', 'configs', name)
+    if file.is_file():  # also names that mmengine's hub cannot read, such as gn+ws
+        return read_config(file)
+    try:
+        return get_config(f'{package}::{name}')
+    except (OSError, ValueError) as error:
+        near = [other.name for other in file.parent.glob('*.py')]
+        hint = did_you_mean(file.name, near, prefix=f'{package}::{Path(name).parent}/')
+        raise FileNotFoundError(f'config: {package} has no config {name!r}{hint}') from error
 
 
 def forget_pretrained(cfg: Any) -> list[str]:

@@ -5,6 +5,7 @@ the backbone and the neck, of a classifier all of it. Batch, height and width st
 """
 
 import contextlib
+import copy
 import importlib.util
 import io
 import logging
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mmattn.core.modes import eval_mode
+from mmattn.core.modes import eval_mode, hooks
 
 __all__ = ['KINDS', 'ExportedPart', 'difference', 'export', 'load_exported']
 
@@ -35,24 +36,28 @@ class ExportedPart(nn.Module):
     Args:
         model: a detector (its backbone and neck are taken), a classifier (all of it, without the
             softmax), or any network that turns images into tensors.
+        size: side of the image it is tried with, for the names of its outputs.
 
     Shape: ``(N, 3, H, W)`` -> maps ``(N, C, H', W')`` of every level, or ``(N, classes)``.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, size: int = 224) -> None:
         super().__init__()
         self.model = model
         head = getattr(model, 'head', None)
         self.whole = not hasattr(model, 'extract_feat') or head is not None
-        self.names = self._names()
+        weight, children, called = next(self.parameters()), dict(model.named_children()), set()
+        with eval_mode(self), torch.no_grad(), hooks(children, lambda name, *_: called.add(name)):
+            outputs = self(torch.zeros(1, 3, size, size, dtype=weight.dtype, device=weight.device))
+        self.names = self._names(len(outputs))
+        if not self.whole:  # without the heads, whose weights a file would hold
+            self.model = copy.copy(model)
+            self.model._modules = {k: v for k, v in model._modules.items() if k in called}
 
-    def _names(self) -> list[str]:
-        with eval_mode(self), torch.no_grad():
-            weight = next(self.parameters())
-            outputs = self(torch.zeros(1, 3, 64, 64, dtype=weight.dtype, device=weight.device))
+    def _names(self, count: int) -> list[str]:
         if not self.whole:
-            return [f'level{i}' for i in range(len(outputs))]
-        return ['scores'] if len(outputs) == 1 else [f'out{i}' for i in range(len(outputs))]
+            return [f'level{i}' for i in range(count)]
+        return ['scores'] if count == 1 else [f'out{i}' for i in range(count)]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         found = self.model(images) if self.whole else self.model.extract_feat(images)

@@ -6,13 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hub import get_config
-from mmengine.utils import get_installed_path
 
 from mmattn.core import config
-from mmattn.core.hosts import require_host
 from mmattn.core.identity import INITS
-from mmattn.core.names import did_you_mean
 from mmattn.insertion.attends import (
     add_aw_fpn,
     conv_in_backbone,
@@ -23,7 +19,7 @@ from mmattn.insertion.attends import (
     gate_in_neck,
 )
 from mmattn.insertion.methods import Method, find_method
-from mmattn.insertion.networks import HOSTS, Network
+from mmattn.insertion.networks import Network
 from mmattn.insertion.report import attach
 from mmattn.insertion.request import Request, Start, can_stand, method_config, need_part
 from mmattn.insertion.resnets import becomes_attention_resnet, conv_in_resnet, gate_in_resnet
@@ -136,33 +132,12 @@ def read_config(cfg: Config | str | Path) -> Config:
         ValueError: it has no model.
     """
     if isinstance(cfg, str | Path):
-        name = str(cfg)
-        package, _, path = name.partition('::')
-        if path and package in HOSTS:
-            require_host(package)  # the hub would install a missing one
-            cfg = _from_package(package, path)
-        elif Path(name).is_file():
-            cfg = config.read_config(name)
-        else:
-            raise FileNotFoundError(f'cfg: {name} does not exist (looked from {Path.cwd()})')
+        cfg = config.read_config(cfg)
     if not isinstance(cfg, Config):
         raise TypeError(f'cfg must be a Config, a file or a name, got {type(cfg).__name__}')
     if not isinstance(cfg.get('model'), dict):
         raise ValueError('cfg: the config has no model')
     return cfg
-
-
-def _from_package(package: str, path: str) -> Config:
-    """Return a config that comes with a framework."""
-    file = Path(get_installed_path(package), '.mim', 'configs', path)
-    if file.is_file():  # also names that mmengine's hub cannot read, such as gn+ws
-        return config.read_config(file)
-    try:
-        return get_config(f'{package}::{path}')
-    except (OSError, ValueError) as error:
-        near = [other.name for other in file.parent.glob('*.py')]
-        hint = did_you_mean(file.name, near, prefix=f'{package}::{Path(path).parent}/')
-        raise FileNotFoundError(f'cfg: {package} has no config {path!r}{hint}') from error
 
 
 def choose_init(cfg: Config) -> tuple[str, str]:

@@ -15,6 +15,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
+from mmattn.core.config import FRAMEWORKS
 from mmattn.core.hosts import require_host
 from mmattn.core.modes import hooks
 
@@ -27,7 +28,6 @@ __all__ = [
     'tensors_in',
 ]
 
-HOSTS = ('mmdet', 'mmpretrain')
 WRAPPERS = ('model', 'detector', 'student', 'module')  # keys under which a model holds another
 
 
@@ -219,7 +219,7 @@ def _scope(cfg: Config) -> str:
     if scope is None:
         kind = cfg.model.get('type', '')
         scope = 'mmpretrain' if str(kind).endswith('Classifier') else 'mmdet'
-    if scope in HOSTS:
+    if scope in FRAMEWORKS:
         require_host(scope)
     return scope
 

@@ -222,15 +222,12 @@ def _from_mmpretrain(
     from mmattn.core.hosts import require_host
 
     require_host('mmpretrain')
-    from mmengine.hub import get_config
     from mmengine.registry import DefaultScope
     from mmpretrain.registry import MODELS
 
     try:
-        if Path(what).is_file():
+        if Path(what).is_file() or '::' in what:
             config = read_config(what)
-        elif '::' in what:
-            config = get_config(what)
         else:
             from mmpretrain import ModelHub
 

@@ -142,4 +142,4 @@ def test_the_command(capsys):
     assert lines[-1].split() == ['difference', f'+{params:,}', f'+{macs / 1e9:.4f}']
     assert '(GMACs without roi_head)' in lines[-2]
     assert run_command(tool, 'none.py') == 1
-    assert 'attention_complexity: config file not found: none.py' in capsys.readouterr().err
+    assert 'attention_complexity: config: none.py does not exist' in capsys.readouterr().err

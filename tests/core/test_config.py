@@ -69,3 +69,11 @@ def test_every_start_from_weights_is_dropped_and_every_other_rule_stays():
     assert cfg.old.pretrained is None and cfg.timm.pretrained is False
     assert cfg.own == dict(pretrained=False, checkpoint='kept.pth')
     assert forget_pretrained(cfg) == []
+
+
+def test_the_name_of_a_config_that_comes_with_a_framework():
+    pytest.importorskip('mmdet')
+    name = 'mmdet::retinanet/retinanet_r50_fpn_1x_coco.py'
+    assert read_config(name).model.type == 'RetinaNet'
+    with pytest.raises(FileNotFoundError, match=f"no config .*, did you mean '{name}'"):
+        read_config(name.replace('r50_', 'r5_'))

@@ -73,6 +73,23 @@ def test_files_give_the_networks_outputs(tmp_path, model, names, kind):
     torch.testing.assert_close(tuple(load_exported(file)(images)), wanted, rtol=1e-4, atol=1e-5)
 
 
+def test_a_file_holds_no_weights_of_heads(tmp_path):
+    model = Detector()
+    model.roi_head = nn.Linear(8, 5)
+    part = ExportedPart(model)
+    (file,) = export(part, tmp_path, 'net', ['torchscript'], size=64).values()
+    assert not [name for name in torch.jit.load(file).state_dict() if 'roi_head' in name]
+    assert difference(part, file, SIZES) < 1e-5
+    assert model.roi_head in model.children()  # the model itself keeps it
+
+
+def test_a_network_that_needs_a_large_image():
+    net = nn.Sequential(nn.Conv2d(3, 4, 16, 16), nn.Conv2d(4, 4, 7))
+    assert ExportedPart(net, size=128).names == ['scores']
+    with pytest.raises(RuntimeError, match='[Kk]ernel'):
+        ExportedPart(net, size=64)
+
+
 def test_a_difference_is_seen(tmp_path):
     part = part_of(Classifier)
     (file,) = export(part, tmp_path, 'net', ['torchscript'], size=64).values()

@@ -73,7 +73,8 @@ def show_steps(args: argparse.Namespace) -> None:
 
 
 def load_cam(config: str, checkpoint: str) -> tuple[str, Classifier]:
-    if Path(config).is_file() and loading.is_detector(read_config(config).model):
+    named = Path(config).is_file() or '::' in config
+    if named and loading.is_detector(read_config(config).model):
         raise ValueError(
             f'cam shows classifiers, {config} is a detector: for what its attention does use '
             "'gates'"
