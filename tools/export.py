@@ -20,9 +20,10 @@ from mmattn.deploy import KINDS, ExportedPart, difference, export, fuse
 def write_and_check(args: argparse.Namespace) -> int:
     """Return the exit code: 1 where a file's outputs differ too much."""
     model, cfg, _ = load_model(args.config, args.checkpoint)
-    part = ExportedPart(fuse(model) if args.fuse else model, args.shape[0][0])
+    largest = max(side for shape in args.shape for side in shape)
+    part = ExportedPart(fuse(model) if args.fuse else model, largest)
     stem = Path(args.config).stem
-    files = export(part, args.out_dir, stem, args.kinds, size=args.shape[0][0])
+    files = export(part, args.out_dir, stem, args.kinds, size=largest)
     what = 'whole network' if part.whole else 'backbone and neck'
     print(f'{what}: images (N, 3, H, W) -> {", ".join(part.names)}')
     normalise = cfg.get('data_preprocessor') or cfg.model.get('data_preprocessor') or {}
@@ -63,7 +64,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs=2,
         action='append',
         metavar=('H', 'W'),
-        help='a size to check at, twice (224 224 and 256 320)',
+        help='a size to check at, twice (224 224 and 256 320); the largest side is that of the '
+        'images the files are made with',
     )
     parser.add_argument('--fuse', action='store_true', help='fold norms into convolutions first')
     parser.add_argument(

@@ -88,7 +88,8 @@ def export(
         folder: where the files go; it is made.
         stem: start of their names.
         kinds: of :data:`KINDS`.
-        size: side of the two images the graph is recorded with; others can be given to it.
+        size: side of the two images the graph is recorded with; others can be given to it. A map
+            that is one row high or wide then stays so in a file of the kind ``dynamo``.
 
     Returns:
         The files by kind.
@@ -199,7 +200,7 @@ def difference(
         The largest difference of an output's values over the largest of its values.
 
     Raises:
-        ValueError: the file gives outputs of another number or shape.
+        ValueError: the file cannot take such images, or gives outputs of another number or shape.
     """
     run, largest = load_exported(file), 0.0
     weight = next(part.parameters())
@@ -207,7 +208,14 @@ def difference(
         images = torch.randn(batches[number % len(batches)], 3, *size, dtype=weight.dtype)
         with eval_mode(part), torch.no_grad():
             wanted = [out.cpu() for out in part(images.to(weight.device))]
-        found = run(images)
+        try:
+            found = run(images)
+        except Exception as error:  # of onnxruntime or TorchScript
+            raise ValueError(
+                f'{file} cannot take {len(images)} images of {size[0]} x {size[1]}; a graph '
+                'recorded with larger images may: in that one each map should have several rows '
+                f'and columns ({str(error).strip().splitlines()[0][:200]})'
+            ) from error
         shapes = [[tuple(out.shape) for out in outs] for outs in (found, wanted)]
         if shapes[0] != shapes[1]:
             raise ValueError(

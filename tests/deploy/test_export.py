@@ -101,6 +101,13 @@ def test_a_difference_is_seen(tmp_path):
         difference(part, file, SIZES)
 
 
+def test_a_file_that_cannot_take_a_size(tmp_path):
+    files = export(ExportedPart(nn.Conv2d(3, 4, 9)), tmp_path, 'net', ['torchscript'], size=64)
+    part = ExportedPart(nn.Conv2d(3, 4, 1))
+    with pytest.raises(ValueError, match=r'pt cannot take 1 images of 6 x 8; a graph recorded'):
+        difference(part, files['torchscript'], [(6, 8)])
+
+
 def test_names_say_what_an_output_is():
     assert part_of(Detector).names == ['level0', 'level1']
     assert part_of(Classifier).names == ['scores']
