@@ -67,8 +67,8 @@ def block(sentence: str, position: str = '', conv: bool = False, feedback: bool 
     parts += [_line(110, y, 110, y + 12), _text(110, y + 26, 'output')]
     if feedback:  # from the last norm back to the input of conv3
         parts.append(
-            '<path d="M210 159 H236 V126 H114" fill="none" class="mark" stroke-width="2"/>'
-            '<path d="M122 121 L113 126 L122 131" fill="none" class="mark" stroke-width="2"/>'
+            '<path d="M210 159 H236 V140 H114" fill="none" class="mark" stroke-width="2"/>'
+            '<path d="M122 135 L113 140 L122 145" fill="none" class="mark" stroke-width="2"/>'
         )
     return _svg(250, y + 34, sentence, parts)
 

@@ -107,7 +107,7 @@ def bring_links(
         if wanted in pages:
             return opening + up(page) + pages[wanted].as_posix() + end
         if wanted.is_file() and root in wanted.parents:
-            kept = Path('images', wanted.name) if wanted.suffix in ('.png', '.jpg') else None
+            kept = Path('images', wanted.name) if wanted.suffix in ('.png', '.webp') else None
             kept = kept or Path('files', wanted.relative_to(root))
             copy(wanted, source / kept)
             return opening + up(page) + kept.as_posix() + end

@@ -118,6 +118,10 @@ def test_a_drawing_marks_the_place():
     row = drawings.network('C4 & C5', inside=('C4', 'C5'))
     assert row.count('class="mark"') == 2
     assert 'aria-label="C4 &amp; C5"' in row
+    block = drawings.block('b', feedback=True)
+    (arrow,) = (float(y) for y in re.findall(r'V(\d+) H114', block))  # to the input of conv3
+    tops = [float(y) for y in re.findall(r'<rect x="10" y="(\d+)"', block)]
+    assert sum(top < arrow for top in tops) == 3 and not any(t <= arrow <= t + 26 for t in tops)
     assert drawings.block('b', position='branch').index('1x1 conv3') < drawings.block(
         'b', position='branch'
     ).index('the gate')
