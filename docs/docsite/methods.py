@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from docsite.drawings import block, network
-from mmattn.analysis.method_table import MethodRow, paper_link, read_methods
+from mmattn.analysis.method_table import MethodRow, measured, paper_link, read_methods
 from mmattn.insertion.methods import METHODS as PLACES
 from mmattn.registry import MODELS
 
@@ -121,7 +121,7 @@ def _page(root: Path, row: MethodRow, cost: tuple[str, str], again: bool) -> str
     params, macs = cost
     image = 'one 224 x 224 image'
     start = 'a classifier of ResNet-50' if row.slot == 'head' else 'ResNet-50 with FPN'
-    more = ''
+    more, found = '', measured(row, root)
     identity = 'init' in inspect.signature(kind).parameters or row.name in ('AWFPN', 'TDResNet')
     if row.name in _PAGES:
         more = f'\nMore on it: [{_PAGES[row.name]}.md](../{_PAGES[row.name]}.md).\n'
@@ -139,7 +139,7 @@ def _page(root: Path, row: MethodRow, cost: tuple[str, str], again: bool) -> str
         start_note=_IDENTITY if identity else _TRAINED,
         cost=f'{params} parameters and {macs} GMACs on {start}, {image}.',
         config=(root / 'configs' / f'{row.config}.py').read_text(),
-        measured='nothing yet' if row.measured == 'no' else row.measured.replace('docs/', '../'),
+        measured='nothing yet' if found == 'no' else found.replace('docs/', '../'),
         reported='no figure in the texts we worked from' if row.reported == '-' else row.reported,
         more=more,
         path=f'{kind.__module__}.{kind.__name__}',

@@ -5,6 +5,7 @@ one 224 x 224 image, less those of the plain network.
 """
 
 import copy
+import json
 import re
 from functools import cache
 from pathlib import Path
@@ -20,7 +21,15 @@ from torch import nn
 from mmattn.analysis.complexity import Complexity, measure_complexity
 from mmattn.core.text import read_text
 
-__all__ = ['MethodRow', 'costs', 'costs_table', 'paper_link', 'read_methods', 'short_table']
+__all__ = [
+    'MethodRow',
+    'costs',
+    'costs_table',
+    'measured',
+    'paper_link',
+    'read_methods',
+    'short_table',
+]
 
 ROWS = Path(__file__).with_name('methods.yml')
 PLAIN = {
@@ -40,7 +49,8 @@ class MethodRow(NamedTuple):
     place: str
     config: str
     reported: str = '-'
-    measured: str = 'no'
+    measured: str = ''
+    study: str = ''
     title: str = ''
 
 
@@ -65,16 +75,43 @@ def costs(config: str) -> tuple[int, int]:
     return ours.params - plain.params, ours.macs - plain.macs
 
 
-def short_table(configs: str = 'configs') -> str:
+def measured(row: MethodRow, root: str | Path) -> str:
+    """Say what the pages and the finished studies of this project found of a method.
+
+    Args:
+        row: of the method.
+        root: the folder that holds ``docs/studies``.
+
+    Returns:
+        The differences to plain with their 95 % intervals and verdicts; ``'no'`` without any.
+    """
+    found = [row.measured] if row.measured else []
+    for path in sorted(Path(root, 'docs', 'studies').glob('*/study.json')):
+        study = json.loads(read_text(path))
+        if study['missing']:  # what is unfinished is not quoted
+            continue
+        name, figure = path.parent.name, study['figure']
+        for entry in study['rows']:
+            gain = entry['figures'].get(figure, {})
+            if entry['asked'] == (row.study or row.name) and 'verdict' in gain:
+                found.append(
+                    f'[{name}](docs/studies/{name}/study.md) {figure} {gain["difference"]:+.1f} '
+                    f'({gain["low"]:+.1f} to {gain["high"]:+.1f}): {gain["verdict"]}'
+                )
+    return '; '.join(found) or 'no'
+
+
+def short_table(root: str | Path, configs: str = 'configs') -> str:
     """Return the README's table, in Markdown.
 
     Args:
+        root: the folder that holds ``docs/studies``.
         configs: the folder of configs, as the page's links name it.
     """
     lines = ['| method | what it does | paper | slot | measured |', '|---|---|---|---|---|']
     for row in read_methods():
         name = f'[`{row.name}`]({configs}/{row.config}.py)'
-        cells = (name, row.words, paper_link(row.paper), row.slot, row.measured)
+        cells = (name, row.words, paper_link(row.paper), row.slot, measured(row, root))
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 

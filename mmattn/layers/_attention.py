@@ -53,18 +53,16 @@ def attention(
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """As the fused kernels want it: a head axis, no strides, a multiple of 8 channels.
+    """As the fused kernels want it: a head axis, no strides, on CUDA a multiple of 8 channels.
 
     Without that torch quietly builds the whole matrix. Channels of zeros change nothing.
     """
     width = query.shape[2]
-    heads = [
-        F.pad(t, (0, -width % 8)).contiguous().unsqueeze(1)  # (N, 1, L or S, D)
-        for t in (query, key, value)
-    ]
-    heads[0] = heads[0] * scale  # as an argument, its gradient is NaN for scores beyond 1e15
-    out = F.scaled_dot_product_attention(*heads, scale=1.0)
-    return out.squeeze(1)[:, :, :width]
+    query = query * scale  # as an argument, its gradient is NaN for scores beyond 1e15
+    heads = [t.contiguous().unsqueeze(1) for t in (query, key, value)]  # (N, 1, L or S, D)
+    if query.is_cuda and width % 8:
+        heads = [F.pad(t, (0, -width % 8)) for t in heads]
+    return F.scaled_dot_product_attention(*heads, scale=1.0).squeeze(1)[:, :, :width]
 
 
 def plain_attention(

@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument('--costs', action='store_true', help='place, cost, papers instead')
     args = parser.parse_args(argv)
-    print(costs_table(ROOT) if args.costs else short_table())
+    print(costs_table(ROOT) if args.costs else short_table(ROOT))
 
 
 if __name__ == '__main__':
