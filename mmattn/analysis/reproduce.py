@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from mmattn.core.names import did_you_mean
+from mmattn.core.text import read_text
 
 __all__ = ['Paper', 'Row', 'Table', 'as_page', 'read_papers']
 
@@ -96,8 +97,8 @@ def read_papers(index: str | Path) -> list[Paper]:
     """
     index = Path(index)
     papers: dict[str, Paper] = {}
-    for name in yaml.safe_load(index.read_text())['Import']:
-        metafile = yaml.safe_load((index.parent / name).read_text())
+    for name in yaml.safe_load(read_text(index))['Import']:
+        metafile = yaml.safe_load(read_text(index.parent / name))
         owners = {}
         for collection in metafile['Collections']:
             about = collection.get('Paper') or {}

@@ -10,7 +10,7 @@ from mmengine.fileio import load
 from mmattn.analysis.sheets import draw_curves, draw_sheet
 from mmattn.cli.run_log import read_scalars, write_json
 from mmattn.cli.steps import run_step, unfinished
-from mmattn.core.text import read_json
+from mmattn.core.text import read_json, read_text
 
 __all__ = ['Detected', 'detect_digits']
 
@@ -96,7 +96,7 @@ def _train(tool: Path, config: Path, work_dir: Path, options: list[str], log: Pa
     else:
         shutil.rmtree(work_dir, ignore_errors=True)
     run_step(command + options, log)
-    return Path((work_dir / 'last_checkpoint').read_text().strip())
+    return Path(read_text(work_dir / 'last_checkpoint').strip())
 
 
 def _newest_metrics(folder: Path) -> dict[str, Any]:

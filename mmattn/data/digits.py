@@ -15,6 +15,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmattn.core.text import read_json
+
 __all__ = ['CLASSES', 'make_digits']
 
 CLASSES = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
@@ -255,7 +257,7 @@ def _add(drawn: Callable[[int], object], before: int, done: int) -> None:
 def read_manifest(out: Path) -> dict | None:
     """Return the manifest of a whole set, None where there is none or images are missing."""
     try:
-        content = json.loads((out / MANIFEST).read_text())
+        content = read_json(out / MANIFEST)
         complete = all(
             sum(1 for _ in (out / split).rglob('*.jpg')) == content[split] for split in SPLITS
         )

@@ -6,10 +6,13 @@ and keeps 20 % of every class for validation.
 """
 
 import csv
+import io
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+
+from mmattn.core.text import read_text
 
 __all__ = ['split_mini_imagenet']
 
@@ -22,12 +25,11 @@ def read_lists(root: Path) -> dict[str, list[str]]:
     classes = defaultdict(list)
     for split in SPLITS:
         file = root / f'{split}.csv'
-        with open(file, newline='') as lines:
-            rows = csv.DictReader(lines)
-            if not {'filename', 'label'} <= set(rows.fieldnames or ()):
-                raise ValueError(f'{file} must have the columns filename and label')
-            for row in rows:
-                classes[row['label']].append(f'images/{row["filename"]}')
+        rows = csv.DictReader(io.StringIO(read_text(file, newline=''), newline=''))
+        if not {'filename', 'label'} <= set(rows.fieldnames or ()):
+            raise ValueError(f'{file} must have the columns filename and label')
+        for row in rows:
+            classes[row['label']].append(f'images/{row["filename"]}')
     missing = [path for paths in classes.values() for path in paths if not (root / path).is_file()]
     if missing:
         raise ValueError(

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from mmattn.backbones._trial import stand_ins
+from mmattn.core.text import read_lines
 from mmattn.insertion.compatibility import (
     COLUMNS,
     FAILS,
@@ -122,7 +123,7 @@ def read_cells(file: str | Path) -> dict:
     found: dict = {}
     if not Path(file).is_file():
         return found
-    for line in Path(file).read_text().splitlines():
+    for line in read_lines(file):
         try:
             cell = Cell(**json.loads(line))
         except (json.JSONDecodeError, TypeError):

@@ -1,10 +1,10 @@
 """Which methods there are, and the place that each one's paper gives it."""
 
-import difflib
 from typing import NamedTuple
 
 from torch import nn
 
+from mmattn.core.names import did_you_mean
 from mmattn.layers._gate import Gate
 from mmattn.registry import MODELS
 
@@ -247,14 +247,10 @@ def find_method(name: str) -> Method:
         return rows['awconv2d']._replace(name=name, sentence=_first_line(kind), options={})
     if kind is not None and (scope not in ('', 'mmattn') or issubclass(kind, Gate)):
         return rows['se']._replace(name=name, sentence=_first_line(kind))
-    names = {row.name.lower(): row.name for row in METHODS} | {'tdam': 'TDAM'}
-    close = difflib.get_close_matches(key, names, n=3, cutoff=0.5)
+    names = [*(row.name for row in METHODS), 'TDAM']
     what = 'is no method to add' if kind is not None else 'is not known'
-    hint = (
-        'did you mean ' + ' or '.join(repr(names[name]) for name in close) + '?'
-        if close and kind is None
-        else 'the methods are ' + ', '.join(names.values())
-    )
+    hint = did_you_mean(key, names, n=3, sep='') if kind is None else ''
+    hint = hint or 'the methods are ' + ', '.join(names)
     raise ValueError(f'method {name!r} {what}; {hint}')
 
 

@@ -12,6 +12,7 @@ import jinja2
 import numpy as np
 from mmengine.logging import print_log
 
+from mmattn.core.text import write_text
 from mmattn.localization.boxes import get_rule
 from mmattn.localization.metrics import LocalizationMetrics
 from mmattn.localization.results import GALLERY
@@ -38,10 +39,11 @@ def write_summary(
 ) -> None:
     """Write ``summary.json`` and ``curves.json``."""
     work_dir = Path(work_dir)
-    (work_dir / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
+    write_text(work_dir / 'summary.json', json.dumps(summary, indent=1) + '\n')
     if metrics.swept:
         curves = {k: v.round(6).tolist() for k, v in metrics.curves().items()}
-        (work_dir / 'curves.json').write_text(json.dumps(dict(curves, iou_thrs=IOU_THRS)) + '\n')
+        text = json.dumps(dict(curves, iou_thrs=IOU_THRS))
+        write_text(work_dir / 'curves.json', text + '\n')
 
 
 def curve_lines(metrics: LocalizationMetrics) -> list[tuple[str, np.ndarray]]:

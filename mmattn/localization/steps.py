@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmattn.core.text import write_text
 from mmattn.localization.api import evaluate
 from mmattn.localization.classifiers import Classifier
 from mmattn.localization.metrics import COUNTED, judge
@@ -60,7 +61,7 @@ def evaluate_steps(
         union=union_of_steps(folders, settings.iou_thr),
         failed=summaries[0]['failed'],
     )
-    (work_dir / 'steps.json').write_text(json.dumps(found, indent=1) + '\n')
+    write_text(work_dir / 'steps.json', json.dumps(found, indent=1) + '\n')
     return found
 
 

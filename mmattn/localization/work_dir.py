@@ -15,7 +15,7 @@ import torch
 from mmengine.logging import print_log
 from torch import nn
 
-from mmattn.core.text import write_text
+from mmattn.core.text import read_json, write_text
 from mmattn.localization.classifiers import Classifier
 from mmattn.localization.localizer import Settings
 from mmattn.localization.results import log_files
@@ -99,7 +99,7 @@ def open_work_dir(work_dir: Path, identity: dict[str, Any], resume: bool) -> Non
 
 def _read_identity(file: Path) -> dict[str, Any]:
     with contextlib.suppress(ValueError):
-        found = json.loads(file.read_text(encoding='utf-8'))
+        found = read_json(file)
         if isinstance(found, dict):
             return found
     raise ValueError(

@@ -1,6 +1,5 @@
 """What a run leaves of every test image: its detections, or the rank of its true class."""
 
-import json
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from mmengine.config import Config
 from mmengine.evaluator import BaseMetric
 from mmengine.registry import DATASETS, init_default_scope
 
+from mmattn.core.text import read_json
 from mmattn.data.coco import as_coco_boxes
 
 __all__ = ['Outcome', 'Recorder', 'read_truth']
@@ -198,8 +198,7 @@ def _annotation_file(cfg: Config) -> str | None:
 
 
 def _from_file(file: str, classes: list[str], numbers: Mapping) -> list[dict]:
-    with open(file, encoding='utf-8') as opened:
-        content = json.load(opened)
+    content = read_json(file)
     # labels count the file's categories that are among the classes, in the file's order
     ids = [one['id'] for one in content['categories'] if one['name'] in classes]
     labels = {id_: label for label, id_ in enumerate(ids)}

@@ -28,7 +28,7 @@ from mmattn.core.checkpoint import (
     register_once,
 )
 from mmattn.core.finite import InvalidLossHook
-from mmattn.core.text import read_json, write_text
+from mmattn.core.text import read_json, read_lines, write_text
 from mmattn.study.record import Outcome, Recorder
 from mmattn.study.settings import write_config
 
@@ -252,7 +252,7 @@ def _scalars(folder: Path) -> list[Path]:
 
 def _lines(path: Path) -> list[dict]:
     found = []
-    for line in path.read_text(encoding='utf-8').splitlines():
+    for line in read_lines(path):
         with contextlib.suppress(ValueError):  # the run was killed in the middle of a line
             found.append(json.loads(line))
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmattn.core.names import shorten
-from mmattn.core.text import read_json, write_text
+from mmattn.core.text import read_json, read_text, write_text
 from mmattn.study.plan import Entry
 from mmattn.study.record import read_truth
 from mmattn.study.runs import Run
@@ -75,7 +75,7 @@ class Study:
         truth = read_truth(self.entries[0].config)
         if truth:
             text = json.dumps(truth, separators=(',', ':')) + '\n'
-            if self.truth_file.is_file() and self.truth_file.read_text(encoding='utf-8') != text:
+            if self.truth_file.is_file() and read_text(self.truth_file) != text:
                 raise ValueError(
                     f'{self.truth_file}: the results here were judged by other boxes than those '
                     'of the test data now; choose another --out'

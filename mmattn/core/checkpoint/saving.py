@@ -18,6 +18,7 @@ from mmattn.core.checkpoint.reading import load_checkpoint
 from mmattn.core.checkpoint.report import bad_weights
 from mmattn.core.front import Front
 from mmattn.core.names import shorten
+from mmattn.core.text import read_text
 
 __all__ = ['SafeCheckpointHook', 'WholeFileBackend', 'newest_checkpoint', 'register_once']
 
@@ -243,7 +244,7 @@ def _number(path: Path) -> int:
 def _last_named(folder: Path) -> str:
     """Return what mmengine's ``last_checkpoint`` says; nothing where it is missing or torn."""
     try:
-        return (folder / 'last_checkpoint').read_text(encoding='utf-8').strip('\0\n ')
+        return read_text(folder / 'last_checkpoint').strip('\0\n ')
     except (OSError, ValueError):
         return ''
 
