@@ -122,7 +122,7 @@ class AddedParts:
             self._brought |= {name for name in self._added if f'{prefix}{name}' in state_dict}
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> nn.Module:
         flags = [(p, p.requires_grad) for p in self.added_parameters().values()]
         super().train(mode)
         for parameter, flag in flags:
