@@ -131,7 +131,7 @@ def test_mistakes(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['onnx', 'torchscript'])
+@pytest.mark.parametrize('kind', list(KINDS))
 def test_the_tool_on_a_detector(tmp_path, capsys, kind):
     pytest.importorskip('mmdet')
     pytest.importorskip('onnxruntime')
