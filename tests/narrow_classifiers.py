@@ -84,7 +84,9 @@ def use_tiny_data(root, cfg):
     labels = [dict(img_path=f'class_{i % 2}/{i}.jpg', gt_label=[i % 2]) for i in range(4)]
     (root / 'labels.json').write_text(json.dumps(dict(metainfo={}, data_list=labels)))
     for split in ('train', 'val', 'test'):
-        loader = cfg[f'{split}_dataloader']
+        loader = cfg.get(f'{split}_dataloader')
+        if loader is None:
+            continue
         dataset = loader.dataset.get('dataset', loader.dataset)
         steps = [s for s in dataset.pipeline if s['type'] != 'LoadImageFromFile']
         new = dict(

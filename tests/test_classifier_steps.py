@@ -8,6 +8,7 @@ from mmengine.registry import MODELS
 
 pytest.importorskip('mmpretrain', reason='classifiers')
 
+from mmattn.core.checkpoint import load_checkpoint
 from tests.commands import run_command
 from tests.narrow_classifiers import PATHS, input_size, read_narrow, samples, use_tiny_data
 
@@ -37,11 +38,19 @@ def test_trains_a_step(path):
 def test_two_steps_of_a_run(path, tmp_path, monkeypatch):
     cfg = read_narrow(path)
     use_tiny_data(tmp_path / 'data', cfg)
-    cfg.train_cfg.max_epochs = 1
+    if 'max_iters' in cfg.train_cfg:
+        cfg.train_cfg.update(max_iters=2, val_interval=2)
+        cfg.default_hooks.checkpoint.interval = 2
+    else:
+        whole, cfg.train_cfg.max_epochs = cfg.train_cfg.max_epochs, 1
+        schedulers = cfg.get('param_scheduler') or []
+        for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+            scheduler.setdefault('end', whole)  # else the one epoch, before a later begin
     cfg.optim_wrapper.pop('loss_scale', None)
     cfg.optim_wrapper.type = 'OptimWrapper'
     cfg.work_dir = str(tmp_path / 'run')
     cfg.dump(tmp_path / 'config.py')
     monkeypatch.chdir(tmp_path)
     assert run_command('train.py', tmp_path / 'config.py') == 0
-    assert Path(tmp_path, 'run', 'epoch_1.pth').is_file()
+    (saved,) = Path(tmp_path, 'run').glob('[ei]*_[12].pth')  # no best_*
+    assert load_checkpoint(saved)['meta']['iter'] == 2

@@ -133,7 +133,7 @@ def _of_type(model: nn.Module, *kinds: type) -> dict[str, nn.Module]:
     found = {name: m for name, m in model.named_modules() if isinstance(m, kinds)}
     if not found:
         wanted = ' or '.join(kind.__name__ for kind in kinds)
-        raise ValueError(f'model must have a {wanted}, got {type(model).__name__} with none')
+        raise ValueError(f'model must have {wanted}, got {type(model).__name__} with none')
     return found
 
 

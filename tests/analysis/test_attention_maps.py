@@ -126,9 +126,7 @@ def test_channels_in_which_images_differ_come_first(monkeypatch):
 def test_what_is_not_there_is_named():
     net = nn.Sequential(nn.Conv2d(3, 4, 1))
     for look, kind in [(weight_maps, 'AWConv2d'), (searchlights, 'Searchlight')]:
-        with pytest.raises(
-            ValueError, match=f'model must have a {kind}, got Sequential with none'
-        ):
+        with pytest.raises(ValueError, match=f'model must have {kind}, got Sequential with none'):
             look(net, torch.zeros(1, 3, 4, 4))
     with pytest.raises(ValueError, match='LearnToPay or LearnToPayGate, got Sequential with none'):
         position_maps(net, torch.zeros(1, 3, 4, 4))

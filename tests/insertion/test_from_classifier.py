@@ -14,11 +14,12 @@ from mmattn.core.modes import eval_mode
 from mmattn.insertion import detector_start, read_config
 from mmattn.testing import randomise
 from tests.commands import run_command
-from tests.insertion.one_digit import write_configs
 from tests.reference.authors_resnet import authors_maps, authors_state
 
 PLAIN = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
 FOLDER = 'configs/attention_resnet/faster-rcnn_r50-'
+CLASSIFIER = 'configs/demo/resnet18-cbam-dilated_1500i_one-digit.py'
+DETECTOR = 'configs/demo/faster-rcnn_r18-cbam_fpn_150i_digits.py'
 
 
 def of_depth(config, depth, **changes):
@@ -49,7 +50,8 @@ def test_the_authors_networks_give_the_authors_maps(kind, depth, init, tmp_path)
         rule['stages'] = (0, 1, 2)
     cfg = of_depth(PLAIN, depth, type='mmattn.AttentionResNet', attention=[rule])
     state = authors_state(depth, kind)
-    start = detector_start(cfg, saved(tmp_path, state))
+    as_saved = dict(epoch=90, arch='resnet50', best_prec1=torch.tensor(77.3), optimizer={})
+    start = detector_start(cfg, saved(tmp_path, state, **as_saved))
     assert start.family == "the CBAM and BAM authors' ResNet" and start.notes == []
     assert start.report.fits
     x = torch.randn(1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
@@ -88,13 +90,13 @@ def test_a_classifier_of_mmpretrain_gives_its_maps(tmp_path):
     pytest.importorskip('mmpretrain')
     from mmpretrain.registry import MODELS
 
-    classifier, detector = write_configs(tmp_path)
-    cfg = Config.fromfile(classifier)
+    cfg = Config.fromfile(CLASSIFIER)
+    cfg.model.backbone.update(strides=(1, 2, 2, 2), dilations=(1, 1, 1, 1))
     torch.manual_seed(0)
     net = randomise(MODELS.build(cfg.model)).double().eval()
     meta = dict(cfg=cfg.pretty_text)
     file = saved(tmp_path, net.state_dict(), meta=meta)
-    detector = read_config(detector)
+    detector = read_config(DETECTOR)
     start = detector_start(detector, file)
     assert start.family == 'mmpretrain' and start.report.fits and start.notes == []
     x = torch.rand(1, 3, 64, 64, dtype=torch.float64)
@@ -165,7 +167,6 @@ def test_the_command_writes_a_start_and_its_config(tmp_path, capsys):
     assert run_command(tool, tmp_path / 'none.pth', config, start) == 2
     assert 'none.pth does not exist' in capsys.readouterr().err
     pytest.importorskip('mmpretrain')
-    classifier = 'configs/demo/resnet18-cbam_750i_one-digit.py'
-    assert run_command(tool, saved(tmp_path, state), classifier, start) == 2
+    assert run_command(tool, saved(tmp_path, state), CLASSIFIER, start) == 2
     said = capsys.readouterr().err
     assert 'config must be of a detector, got' in said and 'of the classifier ImageClas' in said
