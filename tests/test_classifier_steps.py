@@ -45,7 +45,8 @@ def test_two_steps_of_a_run(path, tmp_path, monkeypatch):
         whole, cfg.train_cfg.max_epochs = cfg.train_cfg.max_epochs, 1
         schedulers = cfg.get('param_scheduler') or []
         for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
-            scheduler.setdefault('end', whole)  # else the one epoch, before a later begin
+            if scheduler.get('by_epoch', True):
+                scheduler.setdefault('end', whole)  # else the one epoch, before a later begin
     cfg.optim_wrapper.pop('loss_scale', None)
     cfg.optim_wrapper.type = 'OptimWrapper'
     cfg.work_dir = str(tmp_path / 'run')
