@@ -16,17 +16,18 @@ from pathlib import Path
 from harness import print_table
 
 HERE = Path(__file__).absolute().parent
+AW = 'aw "aw, recompute" "aw, naive"'
 QUICK = (
-    'resnet50.py --repeats 3 --only aw "aw, fused" se cbam',
-    'aw_conv.py --repeats 5 --batch 8 --only "stage 4"',
+    f'resnet50.py --repeats 5 --only {AW} "aw, fused" "plain, fused" se cbam',
+    'aw_conv.py --repeats 3 --batch 32 --only "stage 4, "',
     'detector.py --repeats 3 --only aw-fpn',
     'tdam.py --repeats 3',
     'ssia.py --repeats 3',
     'localization.py --repeats 3 --batch 8',
+    'localization.py --repeats 3 --batch 1 --classes 1',
     'coco_eval.py --images 500',
     'growth.py --repeats 1 --sizes 224 448 --batches 1 8',
 )
-AW = 'aw "aw, recompute" "aw, naive"'
 FULL = (
     f'resnet50.py --repeats 7 --only {AW} "aw, fused" "plain, fused" se cbam',
     f'resnet50.py --repeats 3 --threads 1 --only {AW} "aw, fused" "plain, fused" se cbam',

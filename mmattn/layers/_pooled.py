@@ -24,24 +24,31 @@ def pool_positions(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, peak, x
 
 
-def pool_channels(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return maximum and mean of ``x * scale`` over channels, and ``x`` for the next pass.
+def pool_channels(x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return maximum and mean of ``x * scale`` over channels, that product, and ``x``.
 
-    Shape: ``(N, C, H, W), (N, C, 1, 1) -> (N, 2, H, W), (N, C, H, W)``.
+    Both maps are for the next pass; the product is outside of autograd.
+
+    Shape: ``(N, C, H, W), (N, C, 1, 1) -> (N, 2, H, W), (N, C, H, W), (N, C, H, W)``.
     """
-    pooled, _, x = _PoolChannels.apply(x, scale)
-    return pooled, x
+    scaled = x.detach() * scale.detach()
+    pooled, _, x = _PoolChannels.apply(x, scale, scaled)
+    return pooled, scaled, x
 
 
-def scale_both(x: Tensor, channels: Tensor, positions: Tensor, gamma: Tensor | None) -> Tensor:
+def scale_both(
+    x: Tensor, scaled: Tensor, channels: Tensor, positions: Tensor, gamma: Tensor | None
+) -> Tensor:
     """Return the blend of ``x`` and ``x * channels * positions`` (:mod:`mmattn.core.identity`).
 
-    Shape: ``(N, C, H, W), (N, C, 1, 1), (N, 1, H, W), scalar -> (N, C, H, W)``.
+    ``scaled`` is ``x * channels``, and overwritten.
+
+    Shape: maps ``(N, C, H, W)``, ``channels`` (N, C, 1, 1), ``positions`` (N, 1, H, W).
     """
     if gamma is None:
-        return _ScaleBoth.apply(x, channels, positions, None)
+        return _ScaleBoth.apply(x, channels, positions, None, [scaled])
     gamma = gamma.to(x.dtype)
-    return _ScaleBoth.apply(x, channels, positions * gamma, 1 - gamma)
+    return _ScaleBoth.apply(x, channels, positions * gamma, 1 - gamma, [scaled])
 
 
 class _PoolPositions(Function):
@@ -65,18 +72,19 @@ class _PoolPositions(Function):
 
 class _PoolChannels(Function):
     @staticmethod
-    def forward(x: Tensor, scale: Tensor) -> tuple[Tensor, ...]:
-        scaled = x * scale
+    def forward(x: Tensor, scale: Tensor, scaled: Tensor) -> tuple[Tensor, ...]:
         peak, index = scaled.max(1, keepdim=True)
         return torch.cat((peak, scaled.mean(1, keepdim=True)), 1), index, x.view_as(x)
 
     @staticmethod
     def setup_context(ctx: Function, inputs: tuple, output: tuple) -> None:
-        ctx.save_for_backward(*inputs, output[1])
+        ctx.save_for_backward(*inputs[:2], output[1])
         ctx.mark_non_differentiable(output[1])
 
     @staticmethod
-    def backward(ctx: Function, of_pooled: Tensor, _: None, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(
+        ctx: Function, of_pooled: Tensor, _: None, grad: Tensor
+    ) -> tuple[Tensor, Tensor, None]:
         x, scale, index = ctx.saved_tensors
         of_peak, of_mean = of_pooled[:, :1], of_pooled[:, 1:] / x.shape[1]
         channel = index.flatten(1)  # (N, positions), of the maximum
@@ -84,20 +92,25 @@ class _PoolChannels(Function):
         grad.scatter_add_(1, index, of_peak * scale.flatten(1).gather(1, channel).view_as(of_peak))
         of_scale = (x * of_mean).sum((2, 3))
         of_scale.scatter_add_(1, channel, (of_peak * x.gather(1, index)).flatten(1))
-        return grad, of_scale.view_as(scale)
+        return grad, of_scale.view_as(scale), None
 
 
 class _ScaleBoth(Function):
-    """``x * (channels * positions + rest)``; ``rest`` a scalar or None for 0."""
+    """``x * (channels * positions + rest)``; ``rest`` a scalar or None for 0.
+
+    ``scaled`` is in a list so that autograd does not look at it.
+    """
 
     @staticmethod
-    def forward(x: Tensor, channels: Tensor, positions: Tensor, rest: Tensor | None) -> Tensor:
-        out = (x * channels).mul_(positions)
+    def forward(
+        x: Tensor, channels: Tensor, positions: Tensor, rest: Tensor | None, scaled: list[Tensor]
+    ) -> Tensor:
+        out = scaled.pop().mul_(positions)
         return out if rest is None else out.addcmul_(x, rest)
 
     @staticmethod
     def setup_context(ctx: Function, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(*inputs[:4])
 
     @staticmethod
     def backward(ctx: Function, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -110,8 +123,9 @@ class _ScaleBoth(Function):
         if rest is not None:
             of_x.addcmul_(grad, rest)
             of_rest = product.sum()
-        of_channels = (product * positions).sum((2, 3), keepdim=True)
-        return of_x, of_channels, of_positions.view_as(positions), of_rest
+        multiply = Tensor.mul if torch.is_grad_enabled() else Tensor.mul_
+        of_channels = multiply(product, positions).sum((2, 3), keepdim=True)
+        return of_x, of_channels, of_positions.view_as(positions), of_rest, None
 
 
 def _own(grad: Tensor) -> Tensor:

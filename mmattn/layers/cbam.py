@@ -86,9 +86,9 @@ class CBAM(Gate):
             return super().forward(x)
         mean, peak, x = pool_positions(x)
         channels = self._channel_factor(mean, peak if self.max_pool else None).to(x.dtype)
-        pooled, x = pool_channels(x, channels)
+        pooled, scaled, x = pool_channels(x, channels)
         positions = _position_factor(pooled, self.spatial).to(x.dtype)
-        return scale_both(x, channels, positions, self.gamma)
+        return scale_both(x, scaled, channels, positions, self.gamma)
 
     def _channel_factor(self, mean: Tensor, peak: Tensor | None) -> Tensor:
         logits = self.mlp(mean)  # (N, C, 1, 1)
