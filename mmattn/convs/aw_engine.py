@@ -364,10 +364,9 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
     """Return ``a @ b.t()``, in float32 on a CPU by oneDNN, where torch's own takes MKL.
 
     On processors that are not Intel's, MKL reaches half of oneDNN's speed (benchmarks/README.md).
+    Operands in rows or in columns only: others oneDNN multiplies by plain loops.
     """
     if a.device.type == 'cpu' and a.dtype == b.dtype == torch.float32 and _has_onednn():
-        # an operand that is neither in rows nor in columns would be multiplied by plain loops
-        a, b = (m if 1 in m.stride() else m.contiguous() for m in (a, b))
         return torch.ops.mkldnn._linear_pointwise(a, b, None, 'none', [], '')
     return a @ b.t()
 

@@ -65,7 +65,7 @@ class _PoolPositions(Function):
     @staticmethod
     def backward(ctx: Function, of_mean: Tensor, of_peak: Tensor, _: None, grad: Tensor) -> Tensor:
         (index,) = ctx.saved_tensors
-        grad = _own(grad).add_(of_mean / grad[0, 0].numel())
+        grad = grad.add_(of_mean / grad[0, 0].numel())
         flat = grad.flatten(2).scatter_add_(2, index, of_peak[..., 0])  # a copy for some strides
         return flat.view_as(grad)
 
@@ -88,7 +88,7 @@ class _PoolChannels(Function):
         x, scale, index = ctx.saved_tensors
         of_peak, of_mean = of_pooled[:, :1], of_pooled[:, 1:] / x.shape[1]
         channel = index.flatten(1)  # (N, positions), of the maximum
-        grad = _own(grad).addcmul_(scale, of_mean)
+        grad = grad.addcmul_(scale, of_mean)
         grad.scatter_add_(1, index, of_peak * scale.flatten(1).gather(1, channel).view_as(of_peak))
         of_scale = (x * of_mean).sum((2, 3))
         of_scale.scatter_add_(1, channel, (of_peak * x.gather(1, index)).flatten(1))
@@ -126,8 +126,3 @@ class _ScaleBoth(Function):
         multiply = Tensor.mul if torch.is_grad_enabled() else Tensor.mul_
         of_channels = multiply(product, positions).sum((2, 3), keepdim=True)
         return of_x, of_channels, of_positions.view_as(positions), of_rest, None
-
-
-def _own(grad: Tensor) -> Tensor:
-    """Return a gradient to add to: a copy where the gradient itself is differentiated."""
-    return grad.clone() if torch.is_grad_enabled() else grad
