@@ -44,6 +44,8 @@ FULL = (
     'aw_conv.py --batch 32 --repeats 3 --threads 1 --only "stage 4, "',
     'localization.py --repeats 5 --batch 1 --classes 1',
     'localization_scale.py --threads 1',
+    'pieces.py',
+    'pieces.py --threads 1',
 )
 
 

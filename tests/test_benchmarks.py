@@ -24,6 +24,7 @@ SMALL = {
     'tdam': ['--batch', '2', '--size', '32'],
     'ssia': ['--workloads', 'r50', '--batch', '2'],
     'localization': ['--batch', '1', '--classes', '1'],
+    'pieces': ['--only', 'products', 'images'],
     'growth': ['--sizes', '64', '224', '--batches', '1', '2', '--plot', '{out}/growth.png'],
 }
 
