@@ -24,12 +24,13 @@ own :math:`S - 1` where not.
 where the subtracted term is the interaction, which A holds already (Hillis, Berbaum, Metz, Recent
 developments in the Dorfman-Berbaum-Metz procedure for multireader ROC study analysis, Academic
 Radiology 15(5), 2008: readers are our seeds and cases our images). With one seed, B is V(D) and
-A is left out.
+A is left out. Resampled sets spread less than new sets would, and B is multiplied by
+:math:`M / (M - 1)` for :math:`M` images, which is exact for a mean.
 
 The half width of an interval is :math:`\sqrt{t_\nu^2 A + t_\mu^2 B}` with the quantiles of its
-level and :math:`1 / \mu = 1 / (M - 1) + 1 / (R - 1)` for :math:`M` images in :math:`R` resampled
-sets. It keeps its level whichever part is the larger (Howe, Journal of the ASA 69, 1974). A p
-value is the level at which the interval ends at 0.
+level and :math:`1 / \mu = 1 / (M - 1) + 1 / (R - 1)` for :math:`R` resampled sets. It keeps its
+level whichever part is the larger (Howe, Journal of the ASA 69, 1974). A p value is the level at
+which the interval ends at 0.
 """
 
 import math
@@ -252,5 +253,6 @@ def _difference(
     mean = float(each.mean())
     if math.isnan(shifts):
         return Comparison(mean, starts, degrees, shifts, seeds, 0)
+    shifts *= images / max(images - 1, 1)
     known = 1 / (1 / max(images - 1, 1) + 1 / (sets.shape[1] - 1))
     return Comparison(mean, starts, degrees, float(shifts), seeds, images, known)
