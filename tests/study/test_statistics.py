@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mmattn.study.statistics import Scores, compare, holm, resample_counts
+from mmattn.study.statistics import Scores, compare, holm, resample_counts, visible_with
 
 
 class World:
@@ -117,6 +117,25 @@ def test_the_smallest_visible_difference_is_seen_four_times_in_five():
     visible = np.mean([world.study(rng)['method 0'].visible for _ in range(100)])
     seen = [world.study(rng, gains=[visible])['method 0'].verdict == 'better' for _ in range(200)]
     assert 0.68 < np.mean(seen) < 0.92
+
+
+def test_what_more_seeds_would_see_is_what_they_see():
+    rng = np.random.default_rng(4)
+    few, many = (World(start=0.1, image=0.3, both=0.3, methods=4, seeds=n) for n in (3, 9))
+    told = np.mean([visible_with(few.study(rng), [9])[9] for _ in range(100)])
+    seen = np.mean([one.visible for _ in range(100) for one in many.study(rng).values()])
+    assert told == pytest.approx(seen, rel=0.05)
+    found = few.study(rng)
+    same = visible_with(found, [3])[3]
+    assert min(one.visible for one in found.values()) <= same
+    assert same <= max(one.visible for one in found.values())
+    rising = list(visible_with(found, [2, 3, 5, 10, 100]).values())
+    assert rising == sorted(rising, reverse=True)
+
+
+def test_one_seed_does_not_tell_what_more_would_see():
+    one = {0: 0.5}
+    assert visible_with(compare(Scores(one), {'m': Scores(one)}, 9), [3, 5]) == {}
 
 
 def test_the_interval_holds_the_truth():
