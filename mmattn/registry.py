@@ -87,6 +87,10 @@ DATASETS = _Registry(
     scope='mmattn',
     locations=[
         'mmattn.datasets.splits',
-        *([] if host_problem('mmpretrain') else ['mmattn.datasets.imagenet']),
+        *(
+            []
+            if host_problem('mmpretrain')
+            else ['mmattn.datasets.cifar', 'mmattn.datasets.imagenet']
+        ),
     ],
 )

@@ -101,6 +101,7 @@ OTHERS = {
     ),
     'ImageNetV2': ('DATASETS', dict(data_root='data', lazy_init=True)),
     'ImageNetSubset': ('DATASETS', dict(number=100, data_root='data', lazy_init=True)),
+    'CIFAR10Folders': ('DATASETS', dict(data_root='data', lazy_init=True)),
 }
 VALID |= {name: options for name, (_, options) in OTHERS.items()}
 

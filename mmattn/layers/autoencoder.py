@@ -10,6 +10,7 @@ from mmattn.layers._gate import (
     check_channels,
     check_positive,
     full_precision,
+    is_capturing,
 )
 from mmattn.registry import MODELS
 
@@ -20,6 +21,7 @@ __all__ = ['ConvAutoencoderAttention', 'LinearAutoencoderAttention']
 LAST = {32: (3, 2, 1, 1), 30: (3, 3, 3, 0), 15: (3, 4, 1, 2), 13: (2, 4, 1, 1)}
 ANY_SIZE = (4, 2, 1, 0)
 SMALLEST = 8  # three halvings
+CHUNK = 4096  # rows; 128 values each are 2 MiB
 
 
 class _Autoencoder(ScalingGate):
@@ -144,16 +146,26 @@ class LinearAutoencoderAttention(_Autoencoder):
             logits = _resize(logits, size)
         return logits.sigmoid().to(x.dtype)
 
-    def _code(self, rows: Tensor) -> Tensor:
-        """Run the MLP, at least in float32: sums over a row overflow float16."""
-        with full_precision(rows):
-            rows = at_least_float32(rows)
-            for layer in self.mlp:
-                if isinstance(layer, nn.Linear):
-                    weight, bias = layer.weight.to(rows.dtype), layer.bias.to(rows.dtype)
-                    rows = F.linear(rows, weight, bias)
-                else:
-                    rows = layer(rows)
+    def _code(self, x: Tensor) -> Tensor:
+        """Run the MLP along the rows, at least in float32: sums over a row overflow float16.
+
+        On a CPU it runs on some thousand rows at a time: their hidden layers stay in the cache,
+        those of all rows would go to memory and back at every layer.
+        """
+        with full_precision(x):
+            x = at_least_float32(x)
+            if x.device.type != 'cpu' or is_capturing():
+                return self._run(x)
+            rows = x.reshape(-1, self.width)
+            return torch.cat([self._run(chunk) for chunk in rows.split(CHUNK)]).view(x.shape)
+
+    def _run(self, rows: Tensor) -> Tensor:
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                weight, bias = layer.weight.to(rows.dtype), layer.bias.to(rows.dtype)
+                rows = F.linear(rows, weight, bias)
+            else:
+                rows = layer(rows)
         return rows
 
 

@@ -24,22 +24,23 @@ own :math:`S - 1` where not.
 where the subtracted term is the interaction, which A holds already (Hillis, Berbaum, Metz, Recent
 developments in the Dorfman-Berbaum-Metz procedure for multireader ROC study analysis, Academic
 Radiology 15(5), 2008: readers are our seeds and cases our images). With one seed, B is V(D) and
-A is left out.
+A is left out. Resampled sets spread less than new sets would, and B is multiplied by
+:math:`M / (M - 1)` for :math:`M` images, which is exact for a mean.
 
 The half width of an interval is :math:`\sqrt{t_\nu^2 A + t_\mu^2 B}` with the quantiles of its
-level and :math:`1 / \mu = 1 / (M - 1) + 1 / (R - 1)` for :math:`M` images in :math:`R` resampled
-sets. It keeps its level whichever part is the larger (Howe, Journal of the ASA 69, 1974). A p
-value is the level at which the interval ends at 0.
+level and :math:`1 / \mu = 1 / (M - 1) + 1 / (R - 1)` for :math:`R` resampled sets. It keeps its
+level whichever part is the larger (Howe, Journal of the ASA 69, 1974). A p value is the level at
+which the interval ends at 0.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize, special
 
-__all__ = ['Comparison', 'Scores', 'compare', 'holm', 'resample_counts']
+__all__ = ['Comparison', 'Scores', 'compare', 'holm', 'resample_counts', 'visible_with']
 
 _SMALLEST = 1e-12  # p values below are this
 _POWER = 0.8  # the chance with which the smallest visible difference would have been seen
@@ -206,6 +207,38 @@ def compare(
     return found
 
 
+def visible_with(
+    found: Mapping[str, Comparison], seeds: Sequence[int], level: float = 0.05
+) -> dict[int, float]:
+    """Tell the smallest difference that the study would have seen with other numbers of seeds.
+
+    Starts and images are as chancy as for the median method; all methods are corrected for, and
+    *seen* means in four of five studies.
+
+    Args:
+        found: What :func:`compare` found.
+        seeds: Numbers of seeds, 2 or more each.
+        level: The chance of any false alarm among all methods.
+
+    Returns:
+        Number of seeds to difference; empty where one seed tells nothing of the starts.
+    """
+    known = [one for one in found.values() if not math.isnan(one.starts)]
+    if not known:
+        return {}
+    median = sorted(known, key=lambda one: one.starts * len(one.seeds))[len(known) // 2]
+    visible = {}
+    for count in seeds:
+        one = replace(
+            median,
+            starts=median.starts * len(median.seeds) / count,
+            degrees=median.degrees * (count - 1) / (len(median.seeds) - 1),
+        )
+        seen = float(special.ndtri(_POWER)) * one.error
+        visible[count] = one.half_width(level / len(found)) + seen
+    return visible
+
+
 def _pooled(entries: Sequence[Scores]) -> tuple[float, int]:
     """Return the variance of one run by its start, and its degrees of freedom, from all entries.
 
@@ -252,5 +285,6 @@ def _difference(
     mean = float(each.mean())
     if math.isnan(shifts):
         return Comparison(mean, starts, degrees, shifts, seeds, 0)
+    shifts *= images / max(images - 1, 1)
     known = 1 / (1 / max(images - 1, 1) + 1 / (sets.shape[1] - 1))
     return Comparison(mean, starts, degrees, float(shifts), seeds, images, known)

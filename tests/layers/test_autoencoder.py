@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.testing import assert_close
 
 from mmattn.layers import (
     CBAM,
@@ -8,6 +9,7 @@ from mmattn.layers import (
     ConvAutoencoderAttention,
     LinearAutoencoderAttention,
     SpatialGate,
+    autoencoder,
 )
 from tests.reference.autoencoder import conv_autoencoder, linear_autoencoder
 from tests.values import check_gate, check_values, image
@@ -47,6 +49,18 @@ def test_linear_values(columns, training):
         image(1, 2, 3, columns),
         training,
     )
+
+
+@pytest.mark.parametrize('rows', [1, 7, 24, 1000], ids='{} rows at a time'.format)
+def test_a_linear_autoencoder_of_some_rows_at_a_time_is_that_of_all(rows, monkeypatch):
+    gate = LinearAutoencoderAttention(4, width=5).double()
+    x = image(2, 4, 3, 5).requires_grad_()  # 24 rows
+    expected = x * gate.mlp(x).sigmoid()
+    wanted = torch.autograd.grad(expected.square().sum(), [x, *gate.parameters()])
+    monkeypatch.setattr(autoencoder, 'CHUNK', rows)
+    out = gate(x)
+    assert_close(out, expected)
+    assert_close(torch.autograd.grad(out.square().sum(), [x, *gate.parameters()]), wanted)
 
 
 # four places in the report's network: width of the map, channels

@@ -56,6 +56,7 @@ def test_a_study_from_the_command_to_the_page(config, tmp_path, launcher, capsys
     assert result['figures']['accuracy/top1'] == pytest.approx(values['1'], abs=1e-4)
     text = (out / 'study.md').read_text()
     assert re.search(r'\| SE \| \d+\.\d \(.*\) \| [+-]\d', text)
+    assert re.search(r'times in five: \d+\.\d with 3, .* with 20 seeds each\.', text)
     assert len((out / 'study.csv').read_text().splitlines()) == 1 + 3
     page = (out / 'report.html').read_text()
     assert 'ECA-init-identity' in page
