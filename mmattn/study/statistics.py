@@ -13,8 +13,8 @@ all entries of a study have one spread of starts, so that it is known from all t
     \quad \nu = (E - 1) (S - 1).
 
 With one method this is the paired t test. A method that spreads more gets its own variance of
-:math:`d_s`: with :math:`\nu` degrees of freedom where the two could be one (F test, 5 %), with its
-own :math:`S - 1` where not.
+:math:`d_s`: with :math:`\nu` degrees of freedom where the two could be one (F test, 5 % over the
+number of methods), with its own :math:`S - 1` where not.
 
 *Images*. With :math:`V` variances over resampled sets of the images, the same sets for every run,
 
@@ -191,7 +191,8 @@ def compare(
     for name, scores in methods.items():
         seeds = tuple(seed for seed in plain.values if seed in scores.values)
         if seeds:
-            found[name] = _difference(plain, scores, seeds, images, pooled)
+            alike = 1 - level / len(methods)
+            found[name] = _difference(plain, scores, seeds, images, pooled, alike)
     tested = [one for one in found.values() if not math.isnan(one.error)]
     for one in tested:
         one.p = one.test()
@@ -261,15 +262,19 @@ def _difference(
     seeds: tuple[int, ...],
     images: int,
     pooled: tuple[float, int],
+    alike: float,
 ) -> Comparison:
-    """Return the mean paired difference and the two parts of its variance."""
+    """Return the mean paired difference and the two parts of its variance.
+
+    Its own spread of starts is the common one unless above the quantile ``alike`` of chance.
+    """
     each = np.array([method.values[seed] - plain.values[seed] for seed in seeds])
     count = len(seeds)
     starts, degrees = math.nan, 0
     if count > 1:
         starts, degrees = each.var(ddof=1), count - 1
         common, many = 2 * pooled[0], pooled[1]
-        if many > degrees and starts <= common * special.fdtri(degrees, many, 0.95):
+        if many > degrees and starts <= common * special.fdtri(degrees, many, alike):
             starts, degrees = max(starts, common), many
         starts = float(starts) / count
     shifts = math.nan

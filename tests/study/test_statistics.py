@@ -98,6 +98,17 @@ def test_one_method_that_spreads_more():
     assert alarms / 400 < 0.07
 
 
+def test_of_many_methods_few_are_left_without_the_common_spread():
+    """An interval of 2 degrees of freedom, 24 methods: no use, and not by chance in one of 20."""
+    rng = np.random.default_rng(5)
+    left = 0
+    for _ in range(100):
+        values = [Scores(dict(enumerate(rng.normal(0, 1, 3)))) for _ in range(25)]
+        found = compare(values[0], {str(n): one for n, one in enumerate(values[1:])}, 0)
+        left += sum(one.degrees == 2 for one in found.values())
+    assert left / 2400 < 0.01
+
+
 def test_power_rises_with_the_seeds():
     shares = []
     for seeds in (2, 3, 6):
