@@ -155,7 +155,12 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def next_command(found: Mapping[str, Any], command: list[str]) -> str:
-    """Return what to try next: the rest of the runs, a confirmation, or more seeds."""
+    """Return what to try next: the rest of the runs, or one method alone with fresh seeds.
+
+    It is the method that did best. Chosen among many, it was lucky too, and only starts that it was
+    not chosen by tell what it is worth: as many as there were where it was found better, else as
+    many as would see its difference, if that is real.
+    """
     if found['failed'] or found['missing']:
         return shlex.join(command)
     name = found['figure']
@@ -166,12 +171,11 @@ def next_command(found: Mapping[str, Any], command: list[str]) -> str:
     chosen = max(better or rows, key=lambda row: row['figures'][name]['difference'])
     cell, count = chosen['figures'][name], len(found['seeds'])
     first = max(found['seeds']) + 1
-    if better:  # chosen as the best of many: fresh starts say whether it holds
-        seeds = list(range(first, first + count))
-    else:
+    if not better:
         size, visible = abs(cell['difference']), cell.get('visible') or 0
         times = (visible / size) ** 2 if size else 4
-        seeds = list(range(max(min(math.ceil(count * times), 4 * count), count + 2)))
+        count = max(min(math.ceil(count * times), 4 * count), count + 2)
+    seeds = list(range(first, first + count))
     return shlex.join(_exchanged(command, chosen['asked'], seeds))
 
 

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from mmattn.study.summary import next_command
 from tests.commands import run_command
 
 pytest.importorskip('mmpretrain', reason='the studied classifier is one of mmpretrain')
@@ -243,3 +244,32 @@ def test_wrong_usage(words, message, capsys):
     shared = ['c.py', '--methods', 'SE', '--work-dir', 'w']
     assert run_command('study.py', *shared, *words) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'verdict, difference, seeds',
+    [('better', 4.0, [3, 4, 5]), ('no difference', 2.0, [*range(3, 15)]), ('worse', -3.0, None)],
+)
+def test_the_next_command_takes_the_best_method_and_seeds_it_was_not_chosen_by(
+    verdict, difference, seeds
+):
+    def row(label, asked, value, verdict):
+        return dict(
+            label=label,
+            asked=asked,
+            figures={'AP': dict(difference=value, visible=8.0, verdict=verdict)},
+        )
+
+    rows = [
+        dict(label='plain'),
+        row('SE-reduction-8', 'SE:reduction=8', difference, verdict),
+        row('ECA', 'ECA', -2.5, 'no difference'),
+    ]
+    found = dict(failed={}, missing=0, figure='AP', seeds=[0, 1, 2], rows=rows)
+    words = (
+        'study.py C.py --methods SE:reduction=8 ECA --seeds 0 1 2 --work-dir w --out o --epochs 3'
+    )
+    method = 'ECA' if seeds is None else 'SE:reduction=8'
+    asked = ' '.join(map(str, seeds or range(3, 15)))
+    wanted = f'study.py C.py --work-dir w-next --epochs 3 --methods {method} --seeds {asked}'
+    assert next_command(found, words.split()) == wanted
