@@ -6,8 +6,8 @@ products: float32 matrix products of stage 4, by torch (MKL) and by oneDNN, besi
 images: a batch's convolution beside one for each image; taps: the forward pass of a layer of
 stage 4; cbam: a training step of one gate, with plain operators, as it is, and compiled; linear:
 one of LinearAutoencoderAttention, some thousand rows at a time and all at once, and of the matrix
-products of its MLP alone; se: a step of ResNet-50, and what autograd keeps for it, with and without
-mmdet's own ``with_cp``. 8 images unless said; medians in ms of interleaved rounds.
+products of its MLP alone; se: a step of ResNet-50, and what autograd keeps for it, with and
+without mmdet's own ``with_cp``. 8 images unless said; medians in ms of interleaved rounds.
 """
 
 import argparse
