@@ -5,15 +5,16 @@
 products: float32 matrix products of stage 4, by torch (MKL) and by oneDNN, beside the convolution;
 images: a batch's convolution beside one for each image; taps: the forward pass of a layer of
 stage 4; cbam: a training step of one gate, with plain operators, as it is, and compiled; linear:
-one of LinearAutoencoderAttention, and of the matrix products of its MLP alone; se: a step of
-ResNet-50, and what autograd keeps for it, with and without mmdet's own ``with_cp``. 8 images
-unless said; medians in ms of interleaved rounds.
+one of LinearAutoencoderAttention, some thousand rows at a time and all at once, and of the matrix
+products of its MLP alone; se: a step of ResNet-50, and what autograd keeps for it, with and
+without mmdet's own ``with_cp``. 8 images unless said; medians in ms of interleaved rounds.
 """
 
 import argparse
 from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import median
+from unittest import mock
 
 import resnet50
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from mmattn.convs import aw_engine
 from mmattn.core.identity import blend
-from mmattn.layers import CBAM, LinearAutoencoderAttention
+from mmattn.layers import CBAM, LinearAutoencoderAttention, autoencoder
 
 HEADER = ['piece', 'case', 'variant', 'ms', 'billion multiply-adds a second']
 WHERE = aw_engine.Where((1, 1), (1, 1), (1, 1))
@@ -133,27 +134,38 @@ def cbam(args: argparse.Namespace) -> Rows:
 
 def linear(args: argparse.Namespace) -> Rows:
     """Train the gate of a map, and only multiply the matrices of its MLP."""
-    for width, side in ((64, 56), (128, 28), (256, 14), (512, 7)):
-        gate, x = (
-            LinearAutoencoderAttention(width, init='identity'),
-            torch.randn(8, width, side, side),
-        )
+    for images, width, side in (
+        (8, 64, 56),
+        (8, 128, 28),
+        (8, 256, 14),
+        (8, 512, 7),
+        (128, 64, 32),
+    ):
+        gate = LinearAutoencoderAttention(width, init='identity')
+        x = torch.randn(images, width, side, side)
         conv = torch.nn.Conv2d(width, width, 3, padding=1, bias=False)
         layers = [layer for layer in gate.mlp if isinstance(layer, torch.nn.Linear)]
-        rows = [torch.randn(8 * width * side, layer.in_features) for layer in layers]
+        rows = [torch.randn(images * width * side, layer.in_features) for layer in layers]
         grads = [torch.randn(len(x), layer.out_features) for x, layer in zip(rows, layers)]
         variants = {
             'the 3x3 convolution before it': partial(train, conv, x.requires_grad_()),
             'gate': partial(train, gate, x),
+            'gate, all rows at once': partial(train_at_once, gate, x),
             'its matrix products': partial(multiply, rows, layers, grads),
         }
         with torch.enable_grad():
-            yield from rows_of('linear', f'{width} @ {side}x{side}', variants, args.repeats)
+            case = f'{width} @ {side}x{side}, {images} images'
+            yield from rows_of('linear', case, variants, args.repeats)
 
 
 def train(net: torch.nn.Module, x: Tensor) -> None:
     x.grad = None
     net(x).sum().backward()
+
+
+def train_at_once(net: torch.nn.Module, x: Tensor) -> None:
+    with mock.patch.object(autoencoder, 'CHUNK', x.numel()):
+        train(net, x)
 
 
 @torch.no_grad()

@@ -157,9 +157,9 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 def next_command(found: Mapping[str, Any], command: list[str]) -> str:
     """Return what to try next: the rest of the runs, or one method alone with fresh seeds.
 
-    It is the method that did best. Chosen among many, it was lucky too, and only starts that it was
-    not chosen by tell what it is worth: as many as there were where it was found better, else as
-    many as would see its difference, if that is real.
+    It is the method that did best. Chosen among many, it was lucky too, and only starts that it
+    was not chosen by tell what it is worth: as many as there were where it was found better, else
+    as many as would see its difference, if that is real.
     """
     if found['failed'] or found['missing']:
         return shlex.join(command)
