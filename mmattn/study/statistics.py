@@ -188,10 +188,10 @@ def compare(
     """
     found = {}
     pooled = _pooled([plain, *methods.values()])
+    alike = 1 - level / max(len(methods), 1)
     for name, scores in methods.items():
         seeds = tuple(seed for seed in plain.values if seed in scores.values)
         if seeds:
-            alike = 1 - level / len(methods)
             found[name] = _difference(plain, scores, seeds, images, pooled, alike)
     tested = [one for one in found.values() if not math.isnan(one.error)]
     for one in tested:
