@@ -23,7 +23,8 @@ def _figure(width: float, height: float) -> Figure:
 def draw_pareto(found: Mapping[str, Any], path: Path) -> bool:
     """Draw the gain of every method, with its interval, over what it costs at inference.
 
-    Methods on the line have no other that is both faster and better.
+    Methods on the line have no other that is both faster and better. They are numbered from the
+    largest gain on; the names stand beside the plot.
 
     Args:
         found: What :func:`.summarize` gave.
@@ -40,17 +41,20 @@ def draw_pareto(found: Mapping[str, Any], path: Path) -> bool:
             points.append((cost['latency'], cell['difference'], cell, row['label']))
     if not points:
         return False
-    figure = _figure(8, 5)
+    points.sort(key=lambda point: -point[1])
+    figure = _figure(9, max(5, 0.21 * len(points)))
     axes = figure.add_subplot()
     axes.axhline(0, color='#98a2b3', linewidth=1)
-    axes.plot(1, 0, 's', color='#1f2430', markersize=6)
-    axes.annotate('plain', (1, 0), xytext=(6, 6), textcoords='offset points')
-    for latency, gain, cell, label in points:
+    names = axes.plot(1, 0, 's', color='#1f2430', markersize=8, label='plain')
+    for number, (latency, gain, cell, label) in enumerate(points, 1):
         colour = _COLOURS[cell['verdict']]
         if cell.get('low') is not None:
-            axes.plot([latency] * 2, [cell['low'], cell['high']], color=colour, alpha=0.35)
-        axes.plot(latency, gain, 'o', color=colour, markersize=5)
-        axes.annotate(label, (latency, gain), xytext=(5, 3), textcoords='offset points', size=8)
+            axes.plot([latency] * 2, [cell['low'], cell['high']], color=colour, alpha=0.25)
+        (point,) = axes.plot(latency, gain, 'o', color=colour, markersize=10, alpha=0.8)
+        axes.annotate(number, (latency, gain), ha='center', va='center', size=6, color='white')
+        point.set_label(f'{number}  {label}')
+        names.append(point)
+    figure.legend(handles=names, loc='outside right center', fontsize=8, markerscale=0.5)
     front, best = [(1.0, 0.0)], 0.0
     for latency, gain, *_ in sorted(points, key=lambda point: (point[0], -point[1])):
         if gain > best:
