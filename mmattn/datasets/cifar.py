@@ -47,7 +47,7 @@ class CIFAR10Folders(CustomDataset):
     def load_data_list(self) -> list[dict]:
         """Return path and label of every image."""
         root = Path(self.img_prefix)
-        found = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+        found = sorted(path.name for path in root.glob('*') if path.is_dir())
         if found != list(self.CLASSES):
             raise ValueError(
                 f'data_root: {root} must hold the folders {", ".join(self.CLASSES)}, '

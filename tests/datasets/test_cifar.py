@@ -19,6 +19,7 @@ def root(tmp_path):
             (tmp_path / split / name).mkdir(parents=True)
             picture = np.full((32, 32, 3), (20 * label, 100, 200), np.uint8)  # RGB
             Image.fromarray(picture).save(tmp_path / split / name / '0.png')
+        (tmp_path / split / 'LICENSE').touch()  # a file beside the folders is no class
     return tmp_path
 
 
