@@ -12,9 +12,11 @@ all entries of a study have one spread of starts, so that it is known from all t
     A = \frac{2}{S \, \nu} \sum_{e, s} (y_{es} - \bar y_e - \bar y_s + \bar y)^2,
     \quad \nu = (E - 1) (S - 1).
 
-With one method this is the paired t test. A method that spreads more gets its own variance of
-:math:`d_s`: with :math:`\nu` degrees of freedom where the two could be one (F test, 5 % over the
-number of methods), with its own :math:`S - 1` where not.
+With one method this is the paired t test. A method whose own variance of :math:`d_s` is above
+:math:`S A` gets that one. Where an F test at 5 % says that the method, or plain, spreads more than
+the other entries, its degrees of freedom are its own :math:`S - 1`. The test divides the variance
+of :math:`y_{es}` minus the other entries' mean, over :math:`1 + 1 / (E - 1)`, by the spread that
+these others have among themselves; the two are independent.
 
 *Images*. With :math:`V` variances over resampled sets of the images, the same sets for every run,
 
@@ -34,7 +36,7 @@ which the interval ends at 0.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,6 +45,7 @@ from scipy import optimize, special
 __all__ = ['Comparison', 'Scores', 'compare', 'holm', 'resample_counts', 'visible_with']
 
 _SMALLEST = 1e-12  # p values below are this
+_ODD = 0.05  # the chance that an entry like the others is taken to spread more
 _POWER = 0.8  # the chance with which the smallest visible difference would have been seen
 
 
@@ -79,6 +82,8 @@ class Comparison:
         images: Test images; 0 where their chance is not in the interval.
         shift_degrees: Degrees of freedom of ``shifts``.
         verdict: ``'better'``, ``'worse'`` or ``'no difference'``.
+        restless: ``'method'`` or ``'plain'`` where its starts spread more than those of the other
+            entries; ``starts`` is then known from this one comparison.
     """
 
     difference: float
@@ -96,6 +101,7 @@ class Comparison:
     alone_high: float = math.nan
     visible: float = math.nan
     verdict: str = 'no difference'
+    restless: str = ''
 
     @property
     def error(self) -> float:
@@ -133,8 +139,11 @@ class Comparison:
         if self.verdict != 'no difference':
             alone = ', by the test images alone (one run knows nothing of the starts)'
             return self.verdict + (alone if len(self.seeds) == 1 else '')
-        seen = f'{self.visible:.{digits}f}'
-        return f'no difference that {runs}{images} could show (smallest visible: {seen})'
+        seen = f'smallest visible: {self.visible:.{digits}f}'
+        if self.restless:
+            whose = {'plain': "plain's", 'method': 'its'}[self.restless]
+            seen += f"; {whose} starts spread more than the others'"
+        return f'no difference that {runs}{images} could show ({seen})'
 
 
 def resample_counts(images: int, times: int, seed: int = 0) -> np.ndarray:
@@ -187,12 +196,16 @@ def compare(
         A comparison of every method with at least one seed that plain has too.
     """
     found = {}
-    pooled = _pooled([plain, *methods.values()])
-    alike = 1 - level / max(len(methods), 1)
-    for name, scores in methods.items():
+    entries = [plain, *methods.values()]
+    pooled = _pooled(_table(entries, plain.values))
+    steady = [_alike(number, entries) for number in range(len(entries))]
+    for name, scores, alike in zip(methods, methods.values(), steady[1:]):
         seeds = tuple(seed for seed in plain.values if seed in scores.values)
         if seeds:
-            found[name] = _difference(plain, scores, seeds, images, pooled, alike)
+            restless = 'plain' if not steady[0] else '' if alike else 'method'
+            common = (math.nan, 0) if restless else pooled
+            found[name] = _difference(plain, scores, seeds, images, common)
+            found[name].restless = restless
     tested = [one for one in found.values() if not math.isnan(one.error)]
     for one in tested:
         one.p = one.test()
@@ -240,20 +253,31 @@ def visible_with(
     return visible
 
 
-def _pooled(entries: Sequence[Scores]) -> tuple[float, int]:
-    """Return the variance of one run by its start, and its degrees of freedom, from all entries.
+def _table(entries: Sequence[Scores], seeds: Iterable[int]) -> np.ndarray:
+    """Return an entry's figures a row; without the entries that lack a seed (a failed run)."""
+    seeds = list(seeds)
+    return np.array([[e.values[s] for s in seeds] for e in entries if e.values.keys() >= {*seeds}])
 
-    Seeds that some entry lacks (a failed run) are taken where they are: an entry counts with the
-    seeds that it shares with the first, plain.
-    """
-    first = entries[0].values
-    full = [e for e in entries if set(first) <= set(e.values)]
-    table = np.array([[e.values[seed] for seed in first] for e in full])
-    if table.shape[0] < 2 or table.shape[1] < 2:
+
+def _pooled(table: np.ndarray) -> tuple[float, int]:
+    """Return the variance of one run by its start, and the degrees of freedom it is known with."""
+    if table.ndim < 2 or min(table.shape) < 2:
         return math.nan, 0
     rest = table - table.mean(1, keepdims=True) - table.mean(0) + table.mean()
     degrees = (table.shape[0] - 1) * (table.shape[1] - 1)
     return float((rest**2).sum() / degrees), degrees
+
+
+def _alike(number: int, entries: Sequence[Scores]) -> bool:
+    """Tell whether this entry spreads as the others do, as far as the F test can tell."""
+    values, seeds = entries[number].values, list(entries[0].values)
+    others = _table([*entries[:number], *entries[number + 1 :]], seeds)
+    spread, degrees = _pooled(others)
+    if degrees == 0 or len(values.keys() & {*seeds}) < 2:
+        return True
+    ahead = [values[s] - others[:, i].mean() for i, s in enumerate(seeds) if s in values]
+    own = np.var(ahead, ddof=1) / (1 + 1 / len(others))
+    return bool(own <= spread * special.fdtri(len(ahead) - 1, degrees, 1 - _ODD))
 
 
 def _difference(
@@ -262,19 +286,15 @@ def _difference(
     seeds: tuple[int, ...],
     images: int,
     pooled: tuple[float, int],
-    alike: float,
 ) -> Comparison:
-    """Return the mean paired difference and the two parts of its variance.
-
-    Its own spread of starts is the common one unless above the quantile ``alike`` of chance.
-    """
+    """Return the mean paired difference and the two parts of its variance."""
     each = np.array([method.values[seed] - plain.values[seed] for seed in seeds])
     count = len(seeds)
     starts, degrees = math.nan, 0
     if count > 1:
         starts, degrees = each.var(ddof=1), count - 1
         common, many = 2 * pooled[0], pooled[1]
-        if many > degrees and starts <= common * special.fdtri(degrees, many, alike):
+        if many > degrees:
             starts, degrees = max(starts, common), many
         starts = float(starts) / count
     shifts = math.nan
