@@ -1,9 +1,13 @@
 """Figures of what a run found, on all images and on resampled ones."""
 
+import os
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from mmattn.study import scores
 from mmattn.study.record import Outcome, Recorder
 from mmattn.study.scores import measure
 from mmattn.study.statistics import resample_counts
@@ -176,3 +180,28 @@ def test_what_a_test_of_a_classifier_leaves(tmp_path):
     found = Outcome.load(tmp_path / 'out.npz')
     assert found.truth.tolist() == [2, 0]
     assert found.rank.tolist() == [1, 1]  # a tie does not count as right
+
+
+def test_figures_are_measured_once_for_a_content(tmp_path, monkeypatch):
+    """A checkout gives files new times: only another content is measured again."""
+    file, calls = tmp_path / 'seed_0.npz', []
+    outcome = Outcome(
+        'classification', 4, truth=np.array([0, 1, 2, 3]), rank=np.array([0, 1, 0, 2])
+    )
+    run = SimpleNamespace(
+        label='plain',
+        seed=0,
+        outcome_file=file,
+        outcome=lambda: outcome,
+        result=lambda: dict(figures={'accuracy/top1': 50.0}),
+    )
+    monkeypatch.setattr(scores, 'measure', lambda *args: calls.append(1) or measure(*args))
+    found = []
+    for content, time in ((b'a', 1), (b'a', 2), (b'b', 2)):
+        file.write_bytes(content)
+        os.utime(file, (time, time))
+        found.append(scores.collect({'plain': {0: run}}, None, tmp_path / 'resampled')[2])
+        assert found[-1]['top-1']['plain'].values == {0: 50.0}
+    assert len(calls) == 2
+    first, second, _ = (one['top-1']['plain'].resampled[0] for one in found)
+    assert (first == second).all()
