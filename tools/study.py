@@ -125,7 +125,8 @@ def leave_out(reasons: dict[str, str], problem: str, methods: list[str]) -> None
 def main(argv: list[str] | None = None) -> int:
     """Run the tool; returns the exit code."""
     args = parse_args(argv)
-    command = ['python', 'tools/study.py', *(sys.argv[1:] if argv is None else argv)]
+    words = sys.argv[1:] if argv is None else argv
+    command = ['python', 'tools/study.py', *(w for w in words if w != '--tables-only')]
     try:
         study(args, command)
     except (Exception, KeyboardInterrupt) as error:

@@ -65,7 +65,9 @@ def test_a_study_from_the_command_to_the_page(config, tmp_path, launcher, capsys
     (out / 'study.md').unlink()
     assert run(config, tmp_path, '--tables-only', *words[:-2], '5', *words[-2:]) == 0
     assert launcher.started == []  # seed 5 waits
-    assert '**Unfinished: 3 runs are to come' in (out / 'study.md').read_text()
+    text = (out / 'study.md').read_text()
+    assert '**Unfinished: 3 runs are to come' in text
+    assert '--tables-only' not in text  # the command there trains what is missing
     assert 'data:image/png;base64,' in page  # the learning curves
     assert not re.search(r'(src|href)="http', page)
     assert not list(out.glob('runs/**/*.pth'))  # the disk is not filled
